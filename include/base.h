@@ -62,8 +62,8 @@ struct span {
 	size_t len;
 };
 
-#define SPAN_ABSENT ((struct span){ NULL, 0 })
-#define SPAN_LITERAL(text) ((struct span){ (text), sizeof(text) - 1 })
+#define SPAN_ABSENT ((struct span) { NULL, 0 })
+#define SPAN_LITERAL(text) ((struct span) { (text), sizeof(text) - 1 })
 
 static inline bool span_is(struct span a, struct span b)
 {

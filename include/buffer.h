@@ -10,7 +10,10 @@ struct buffer {
 	size_t max; /* len never exceeds this */
 };
 
-#define BUFFER_INIT(limit) { .data = NULL, .len = 0, .size = 0, .max = (limit) }
+#define BUFFER_INIT(limit)                                                                         \
+	{                                                                                          \
+		.data = NULL, .len = 0, .size = 0, .max = (limit)                                  \
+	}
 
 void buffer_init(struct buffer *b, size_t max);
 void buffer_finish(struct buffer *b); /* frees; safe on zeroed and finished buffers */
@@ -21,5 +24,6 @@ MUST_CHECK int buffer_append(struct buffer *b, const void *bytes, size_t len);
 MUST_CHECK int buffer_append_text(struct buffer *b, const char *text);
 MUST_CHECK int buffer_appendf(struct buffer *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* Moves the memory out (caller frees); the buffer is empty afterwards. Never NULL except for -ENOMEM. */
+/* Moves the memory out (caller frees); the buffer is empty afterwards. Never NULL except for
+ * -ENOMEM. */
 MUST_CHECK char *buffer_steal(struct buffer *b);

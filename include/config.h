@@ -1,8 +1,9 @@
-/* The configuration: one table row per key, from which defaults, parsing, --check, documentation and
- * config.example.ini follow. Loading reports every problem, each with file:line and the nearest known name.
+/* The configuration: one table row per key, from which defaults, parsing, --check, documentation
+ * and config.example.ini follow. Loading reports every problem, each with file:line and the nearest
+ * known name.
  *
- * A loaded configuration is immutable and reference-counted: a reload makes a new one, and who still works with the
- * old one keeps it alive. Any thread may hold one.
+ * A loaded configuration is immutable and reference-counted: a reload makes a new one, and who
+ * still works with the old one keeps it alive. Any thread may hold one.
  */
 #pragma once
 
@@ -24,7 +25,8 @@ enum config_listen_kind { CONFIG_LISTEN_TCP, CONFIG_LISTEN_UNIX, CONFIG_LISTEN_S
 struct config_listen {
 	enum config_listen_kind kind;
 	char *text; /* as written */
-	char *host; /* tcp: numeric IPv4 or IPv6 without brackets, or "localhost"; never resolved by DNS */
+	char *host; /* tcp: numeric IPv4 or IPv6 without brackets, or "localhost"; never resolved by
+		       DNS */
 	uint16_t port; /* tcp; 0 lets the kernel choose (tests) */
 	char *path; /* unix */
 	unsigned int line;
@@ -64,7 +66,12 @@ struct config_store {
 	int64_t max_run_ms;
 };
 
-enum config_secret_from { CONFIG_SECRET_NONE, CONFIG_SECRET_FILE, CONFIG_SECRET_CREDENTIAL, CONFIG_SECRET_ENV };
+enum config_secret_from {
+	CONFIG_SECRET_NONE,
+	CONFIG_SECRET_FILE,
+	CONFIG_SECRET_CREDENTIAL,
+	CONFIG_SECRET_ENV
+};
 
 struct config_source {
 	char *name;
@@ -117,32 +124,36 @@ struct config_report {
 };
 void config_report_finish(struct config_report *report);
 
-/* How secrets are treated: the daemon needs them; the tool's reading commands do not; a check reports a credential that only
- * the unit has as "not checkable here" (a warning). */
+/* How secrets are treated: the daemon needs them; the tool's reading commands do not; a check
+ * reports a credential that only the unit has as "not checkable here" (a warning). */
 enum config_secrets { CONFIG_SECRETS_REQUIRED, CONFIG_SECRETS_CHECK, CONFIG_SECRETS_IGNORED };
 
-/* Reads, checks and resolves a file. 0 with *ret (also when there are warnings); 1 (CONFIG_BAD) when the report holds errors;
- * negative errno only for memory. A missing or unreadable file is an error in the report. */
+/* Reads, checks and resolves a file. 0 with *ret (also when there are warnings); 1 (CONFIG_BAD)
+ * when the report holds errors; negative errno only for memory. A missing or unreadable file is an
+ * error in the report. */
 #define CONFIG_BAD 1
 MUST_CHECK int config_load(const char *path, enum config_secrets secrets, struct config **ret,
 			   struct config_report *report);
 /* The same from memory; `path` is for messages and for resolving nothing (tests, fuzzers). */
-MUST_CHECK int config_load_text(const char *path, const char *text, size_t len, enum config_secrets secrets,
-				struct config **ret, struct config_report *report);
+MUST_CHECK int config_load_text(const char *path, const char *text, size_t len,
+				enum config_secrets secrets, struct config **ret,
+				struct config_report *report);
 
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config);
 
 /* The template row by id, or by alias; NULL. */
 const struct config_template *config_template_by_id(const struct config *config, struct span id);
-const struct config_template *config_template_by_alias(const struct config *config, struct span alias);
+const struct config_template *config_template_by_alias(const struct config *config,
+						       struct span alias);
 /* The source that owns an HTTP path; NULL. */
 const struct config_source *config_source_by_path(const struct config *config, const char *path);
 const struct config_source *config_source_by_name(const struct config *config, const char *name);
 
-/* What a reload cannot change (listeners, store path, limits …): appends "section.key" names that differ, comma-separated,
- * to buf; returns their count. */
-size_t config_restart_needed(const struct config *now, const struct config *next, char *buf, size_t size);
+/* What a reload cannot change (listeners, store path, limits …): appends "section.key" names that
+ * differ, comma-separated, to buf; returns their count. */
+size_t config_restart_needed(const struct config *now, const struct config *next, char *buf,
+			     size_t size);
 
 /* Prints the key table: the text of config.example.ini. */
 void config_print_example(FILE *f);

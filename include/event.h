@@ -1,10 +1,13 @@
-/* An event: what a verified body says. From a strict document to one flat struct, by one alias table.
+/* An event: what a verified body says. From a strict document to one flat struct, by one alias
+ * table.
  *
- * Reads snake_case and camelCase envelopes, v1 (category and label), the aliases of compatible senders
- * (`event_id`, `occurred_at_ms`, top-level `kill_reason`), event_data as an object, null, absent or (2025) as a
- * JSON string, and `sandbox.code_executed` (facts/e2b.md 6.2). Both casings of one field with different values are
- * a conflict. An empty string and the nil UUID are "missing" in every id. Keys are case-sensitive.
- * Pure; any thread. Spans point into the document, which must outlive the event.
+ * Reads snake_case and camelCase envelopes, v1 (category and label), the aliases of compatible
+ * senders
+ * (`event_id`, `occurred_at_ms`, top-level `kill_reason`), event_data as an object, null, absent or
+ * (2025) as a JSON string, and `sandbox.code_executed` (facts/e2b.md 6.2). Both casings of one
+ * field with different values are a conflict. An empty string and the nil UUID are "missing" in
+ * every id. Keys are case-sensitive. Pure; any thread. Spans point into the document, which must
+ * outlive the event.
  */
 #pragma once
 
@@ -34,8 +37,8 @@ enum event_execution_kind { EVENT_RUNS_CODE, EVENT_RUNS_COMMAND };
 
 #define EVENT_ABSENT INT64_MIN /* for integer fields that the sender left out */
 
-/* event_data.execution of paused and killed: E2B's own account of the run. present only if complete enough to
- * book: started_at and execution_time; sizes may be EVENT_ABSENT. */
+/* event_data.execution of paused and killed: E2B's own account of the run. present only if complete
+ * enough to book: started_at and execution_time; sizes may be EVENT_ABSENT. */
 struct event_report {
 	bool present;
 	int64_t started_unix_ms;
@@ -69,7 +72,8 @@ struct event {
 	struct span version;
 	struct span sandbox_id, run_id, template_id, template_alias, build_id, team_id;
 	struct span source_sandbox_id; /* forked */
-	struct span metadata; /* event_data.sandbox_metadata as compact JSON text; absent if none or empty */
+	struct span metadata; /* event_data.sandbox_metadata as compact JSON text; absent if none or
+				 empty */
 	struct span kill_reason; /* killed */
 	int64_t set_timeout_unix_ms; /* updated; EVENT_ABSENT */
 	int64_t startup_ms; /* created; EVENT_ABSENT */
@@ -91,11 +95,11 @@ enum event_problem {
 };
 const char *event_problem_name(enum event_problem problem);
 
-/* Reads an event. `digest` is the SHA-256 of the raw body, for bodies without an id. On a positive problem, `detail`
- * names the field ("event_data.execution.started_at: not RFC 3339"), printable ASCII. -ENOMEM.
- * Call event_finish in every case. */
-MUST_CHECK int event_read(struct event *ret, const struct json_value *root, const uint8_t digest[static 32],
-			  char detail[static 160]);
+/* Reads an event. `digest` is the SHA-256 of the raw body, for bodies without an id. On a positive
+ * problem, `detail` names the field ("event_data.execution.started_at: not RFC 3339"), printable
+ * ASCII. -ENOMEM. Call event_finish in every case. */
+MUST_CHECK int event_read(struct event *ret, const struct json_value *root,
+			  const uint8_t digest[static 32], char detail[static 160]);
 void event_finish(struct event *event);
 
 const char *event_kind_name(enum event_kind kind); /* "created" … */

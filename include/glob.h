@@ -1,9 +1,9 @@
 /* Shell-like patterns (`*`, `?`) and comma-separated lists of them with `!` exclusions.
  *
  * A list matches a value if one of its inclusions does and none of its exclusions; a list of only
- * exclusions includes all others. An absent value is matched by the pattern `*` alone (CONTRACT: an absent
- * field matches `*` only); lists made of exclusions only match it too. Matching is linear in the value
- * length times pattern length: no backtracking blow-up.
+ * exclusions includes all others. An absent value is matched by the pattern `*` alone (CONTRACT: an
+ * absent field matches `*` only); lists made of exclusions only match it too. Matching is linear in
+ * the value length times pattern length: no backtracking blow-up.
  */
 #pragma once
 
@@ -24,7 +24,7 @@ bool glob_match(const char *pattern, struct span value);
 MUST_CHECK int glob_list_parse(struct glob_list *list, const char *text);
 void glob_list_finish(struct glob_list *list);
 
-/* Matches one value; or several names of one thing (template id and alias; type and kind): an inclusion or an
- * exclusion counts if it fits any of the present ones. */
+/* Matches one value; or several names of one thing (template id and alias; type and kind): an
+ * inclusion or an exclusion counts if it fits any of the present ones. */
 bool glob_list_match(const struct glob_list *list, struct span value);
 bool glob_list_match_any(const struct glob_list *list, const struct span *names, size_t n);

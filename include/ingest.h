@@ -1,5 +1,6 @@
-/* The verdict: headers + bytes + now -> what to do. A pure function that knows neither HTTP nor storage; the server,
- * the tool's `verify` and `requeue`, the tests and the fuzzers call the same one. Any thread.
+/* The verdict: headers + bytes + now -> what to do. A pure function that knows neither HTTP nor
+ * storage; the server, the tool's `verify` and `requeue`, the tests and the fuzzers call the same
+ * one. Any thread.
  */
 #pragma once
 
@@ -16,8 +17,8 @@ struct ingest_policy {
 	struct glob_list events, templates, teams;
 };
 
-/* Resolves a template id or alias to its configured twin, so that a filter may name either. `alias` is what a template
- * id is called, `id` what an alias stands for; NULL if unknown. */
+/* Resolves a template id or alias to its configured twin, so that a filter may name either. `alias`
+ * is what a template id is called, `id` what an alias stands for; NULL if unknown. */
 struct ingest_templates {
 	const char *(*id_of)(const void *ctx, struct span alias);
 	const char *(*alias_of)(const void *ctx, struct span template_id);
@@ -79,14 +80,16 @@ struct ingest_result {
 	struct json_doc *doc; /* what `event` points into */
 };
 
-/* Judges a delivery. `horizon_unix_s` is the retention horizon (0: none). 0 or a negative errno (memory, OpenSSL): then the
- * delivery must be answered 503. Call ingest_result_finish in every case. */
+/* Judges a delivery. `horizon_unix_s` is the retention horizon (0: none). 0 or a negative errno
+ * (memory, OpenSSL): then the delivery must be answered 503. Call ingest_result_finish in every
+ * case. */
 MUST_CHECK int ingest_judge(struct ingest_result *ret, const struct ingest_policy *policy,
-			    const struct ingest_templates *templates, const struct ingest_delivery *delivery,
-			    int64_t horizon_unix_s);
+			    const struct ingest_templates *templates,
+			    const struct ingest_delivery *delivery, int64_t horizon_unix_s);
 
-/* The part behind the signature: for requeue of quarantined bodies (already verified) and for the fold's re-reading. */
+/* The part behind the signature: for requeue of quarantined bodies (already verified) and for the
+ * fold's re-reading. */
 MUST_CHECK int ingest_judge_body(struct ingest_result *ret, const struct ingest_policy *policy,
-				 const struct ingest_templates *templates, struct span body, int64_t received_unix_ms,
-				 int64_t horizon_unix_s);
+				 const struct ingest_templates *templates, struct span body,
+				 int64_t received_unix_ms, int64_t horizon_unix_s);
 void ingest_result_finish(struct ingest_result *result);

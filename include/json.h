@@ -1,9 +1,10 @@
 /* The strict JSON reader: exactly one object of valid UTF-8 and nothing but white space around it.
  *
- * cJSON builds the tree; it is too lax to be let near raw input (trailing bytes, NUL and control characters as
- * blanks, invalid UTF-8, BOM, `007`, truncation at \u0000, duplicate keys, case-insensitive look-up), so a
- * scanner of our own accepts RFC 8259 and nothing else first, in one pass without recursion. Then, in a copy,
- * \u0000 and lone surrogate escapes become U+FFFD before cJSON sees them. Pure; any thread.
+ * cJSON builds the tree; it is too lax to be let near raw input (trailing bytes, NUL and control
+ * characters as blanks, invalid UTF-8, BOM, `007`, truncation at \u0000, duplicate keys,
+ * case-insensitive look-up), so a scanner of our own accepts RFC 8259 and nothing else first, in
+ * one pass without recursion. Then, in a copy, \u0000 and lone surrogate escapes become U+FFFD
+ * before cJSON sees them. Pure; any thread.
  */
 #pragma once
 
@@ -15,8 +16,8 @@
 struct json_doc;
 struct json_value; /* belongs to its document */
 
-/* Outcomes of json_parse, in order of precedence. The first is the shape of a length extension (never
- * legitimate); the others are one well-formed object that we refuse to work with. */
+/* Outcomes of json_parse, in order of precedence. The first is the shape of a length extension
+ * (never legitimate); the others are one well-formed object that we refuse to work with. */
 enum json_outcome {
 	JSON_NOT_ONE_OBJECT = 1, /* syntax, encoding, another top level, anything behind it */
 	JSON_TOO_DEEP, /* nested over JSON_DEPTH_MAX (the top object is level 1) */

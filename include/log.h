@@ -1,9 +1,9 @@
 /* Log lines on standard error: a short message and key=value fields.
  *
- * Text for people (`2026-11-22T10:00:00.123Z warning message key=value`), `<N>` priorities instead of the
- * time where journald listens, or one JSON object a line. Values are escaped: no line can be forged from
- * input, and no line exceeds LOG_LINE_MAX. Never pass a secret, a signature or a payload.
- * Thread-safe; one write(2) a line.
+ * Text for people (`2026-11-22T10:00:00.123Z warning message key=value`), `<N>` priorities instead
+ * of the time where journald listens, or one JSON object a line. Values are escaped: no line can be
+ * forged from input, and no line exceeds LOG_LINE_MAX. Never pass a secret, a signature or a
+ * payload. Thread-safe; one write(2) a line.
  */
 #pragma once
 
@@ -11,7 +11,13 @@
 
 #define LOG_LINE_MAX 2048
 
-enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_level {
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARNING,
+	LOG_LEVEL_NOTICE,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG
+};
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 
 /* One field: text (absent when NULL: the field is left out) or a number. */
@@ -22,8 +28,14 @@ struct log_field {
 	bool is_number;
 };
 
-#define LOG_TEXT(k, v) { .key = (k), .text = (v) }
-#define LOG_NUM(k, v) { .key = (k), .number = (int64_t)(v), .is_number = true }
+#define LOG_TEXT(k, v)                                                                             \
+	{                                                                                          \
+		.key = (k), .text = (v)                                                            \
+	}
+#define LOG_NUM(k, v)                                                                              \
+	{                                                                                          \
+		.key = (k), .number = (int64_t)(v), .is_number = true                              \
+	}
 
 /* Sets level and format; any thread, at start or on reload. Detects journald by JOURNAL_STREAM. */
 void log_configure(enum log_level level, enum log_format format);
@@ -40,8 +52,8 @@ void log_write(enum log_level level, const char *message, const struct log_field
 /* Plain sentences without fields. */
 void log_say(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* A limiter for a line that input can provoke: allows `burst` lines per 10 s, then tells once how many were
- * held back. Zero-initialise, set burst. Thread-safe. */
+/* A limiter for a line that input can provoke: allows `burst` lines per 10 s, then tells once how
+ * many were held back. Zero-initialise, set burst. Thread-safe. */
 struct log_limit {
 	int64_t window_start_ms;
 	unsigned int used;
@@ -49,7 +61,8 @@ struct log_limit {
 	unsigned int burst;
 };
 
-/* True if the line may be written now; `*ret_held_back` (may be NULL) is how many were suppressed before. */
+/* True if the line may be written now; `*ret_held_back` (may be NULL) is how many were suppressed
+ * before. */
 bool log_limit_allows(struct log_limit *limit, unsigned int *ret_held_back);
 
 bool log_level_from_name(const char *name, enum log_level *ret_level);

@@ -1,5 +1,6 @@
-/* Prices: exact, dated, integer. cost = ms/1000 x (vcpu x vcpu_rate + memory_mb/1024 x gib_rate), half up to a
- * nano-USD, at the price in force when the run started (CONTRACT.md 5). Pure; any thread.
+/* Prices: exact, dated, integer. cost = ms/1000 x (vcpu x vcpu_rate + memory_mb/1024 x gib_rate),
+ * half up to a nano-USD, at the price in force when the run started (CONTRACT.md 5). Pure; any
+ * thread.
  */
 #pragma once
 
@@ -29,5 +30,5 @@ MUST_CHECK int pricing_add(struct pricing *p, int64_t from_unix_s, struct pricin
 struct pricing_rates pricing_at(const struct pricing *p, int64_t unix_ms);
 
 /* Cost in nano-USD. -ERANGE: does not fit (or a negative argument): treat as unknown. */
-MUST_CHECK int pricing_cost(struct pricing_rates rates, int64_t duration_ms, int64_t vcpu_count, int64_t memory_mb,
-			    int64_t *ret_nanousd);
+MUST_CHECK int pricing_cost(struct pricing_rates rates, int64_t duration_ms, int64_t vcpu_count,
+			    int64_t memory_mb, int64_t *ret_nanousd);

@@ -1,13 +1,14 @@
 /* Signatures of deliveries: three schemes behind one call, several live secrets, constant time.
  *
- *   e2b               base64(SHA-256(secret || body)) in e2b-signature; both alphabets, padded or not
- *                     (facts: E2B's documentation; not HMAC, open to length extension: see json.h)
- *   hmac-sha256       HMAC-SHA-256(secret, body) in a header of choice: hex with or without `sha256=`, or base64
- *   standard-webhooks HMAC-SHA-256(secret, id.timestamp.body) in webhook-signature: `v1,<base64>` blanks between
- *                     several; secrets `whsec_<base64>` or raw text; timestamp within 5 minutes
+ *   e2b               base64(SHA-256(secret || body)) in e2b-signature; both alphabets, padded or
+ * not (facts: E2B's documentation; not HMAC, open to length extension: see json.h) hmac-sha256
+ * HMAC-SHA-256(secret, body) in a header of choice: hex with or without `sha256=`, or base64
+ *   standard-webhooks HMAC-SHA-256(secret, id.timestamp.body) in webhook-signature: `v1,<base64>`
+ * blanks between several; secrets `whsec_<base64>` or raw text; timestamp within 5 minutes
  *
- * Every live secret is tried without early exit and the results are OR-ed, so that timing tells nothing about
- * which secret matched. OpenSSL lives in this module only. A keyring is read-only after loading: any thread.
+ * Every live secret is tried without early exit and the results are OR-ed, so that timing tells
+ * nothing about which secret matched. OpenSSL lives in this module only. A keyring is read-only
+ * after loading: any thread.
  */
 #pragma once
 
@@ -15,7 +16,8 @@
 
 #define SIGNATURE_SECRETS_MAX 8
 #define SIGNATURE_SECRET_MAX 1024 /* bytes of one secret */
-#define SIGNATURE_SECRET_ADVISED 32 /* shorter ones can be guessed offline from one delivery: warn */
+#define SIGNATURE_SECRET_ADVISED                                                                   \
+	32 /* shorter ones can be guessed offline from one delivery: warn */
 #define SIGNATURE_TOLERANCE_S 300
 #define SIGNATURE_HEADER_MAX 4096
 #define SIGNATURE_TEXT_MAX 160 /* a produced header value, with its NUL */
@@ -30,9 +32,10 @@ const char *signature_default_header(enum signature_scheme scheme);
 
 struct signature_keyring; /* secrets of one source, in file order; position 1 is the first */
 
-/* Reads secrets, one a line, blanks around and empty lines dropped, `#` has no meaning (secrets may hold one).
- * 0 with an empty keyring is possible: the caller refuses it. -E2BIG: too many; -EINVAL: too long, or NUL or other
- * control bytes, or a `whsec_` that is not base64 under standard-webhooks; -ENOMEM. */
+/* Reads secrets, one a line, blanks around and empty lines dropped, `#` has no meaning (secrets may
+ * hold one). 0 with an empty keyring is possible: the caller refuses it. -E2BIG: too many; -EINVAL:
+ * too long, or NUL or other control bytes, or a `whsec_` that is not base64 under
+ * standard-webhooks; -ENOMEM. */
 MUST_CHECK int signature_keyring_new(enum signature_scheme scheme, const char *text, size_t len,
 				     struct signature_keyring **ret);
 void signature_keyring_free(struct signature_keyring *keyring); /* cleanses the secrets */
@@ -40,9 +43,11 @@ size_t signature_keyring_count(const struct signature_keyring *keyring);
 enum signature_scheme signature_keyring_scheme(const struct signature_keyring *keyring);
 size_t signature_keyring_shortest(const struct signature_keyring *keyring); /* bytes; 0 if empty */
 /* A name for a secret that is safe to store and show: the first 8 hex digits of
- * SHA-256("e2b-hookd secret name" || SHA-256(secret)), for telling across a rotation which one was meant.
- * Only for secrets of at least SIGNATURE_SECRET_ADVISED bytes; "" for shorter ones (they could be guessed from it). */
-void signature_keyring_fingerprint(const struct signature_keyring *keyring, size_t position, char buf[static 9]);
+ * SHA-256("e2b-hookd secret name" || SHA-256(secret)), for telling across a rotation which one was
+ * meant. Only for secrets of at least SIGNATURE_SECRET_ADVISED bytes; "" for shorter ones (they
+ * could be guessed from it). */
+void signature_keyring_fingerprint(const struct signature_keyring *keyring, size_t position,
+				   char buf[static 9]);
 
 /* What the sender gave; absent spans where there was no header. */
 struct signature_input {
@@ -61,7 +66,12 @@ enum signature_outcome {
 	SIGNATURE_EXPIRED, /* standard-webhooks: matches, but the timestamp is out of tolerance */
 };
 
-enum signature_form { SIGNATURE_FORM_HEX, SIGNATURE_FORM_HEX_PREFIXED, SIGNATURE_FORM_BASE64, SIGNATURE_FORM_BASE64URL };
+enum signature_form {
+	SIGNATURE_FORM_HEX,
+	SIGNATURE_FORM_HEX_PREFIXED,
+	SIGNATURE_FORM_BASE64,
+	SIGNATURE_FORM_BASE64URL
+};
 
 struct signature_match {
 	unsigned int position; /* 1 = first secret; the lowest that matched */
@@ -70,13 +80,16 @@ struct signature_match {
 };
 
 /* 0 and *ret_match; or an outcome; or -EIO when OpenSSL fails. */
-MUST_CHECK int signature_verify(const struct signature_keyring *keyring, const struct signature_input *input,
+MUST_CHECK int signature_verify(const struct signature_keyring *keyring,
+				const struct signature_input *input,
 				struct signature_match *ret_match);
 
-/* The header value a sender would put, with the secret at `position` (1-based). Standard-webhooks uses input's id
- * and timestamp. -ENOENT: no such position; -EINVAL: id or timestamp absent; -EIO. */
+/* The header value a sender would put, with the secret at `position` (1-based). Standard-webhooks
+ * uses input's id and timestamp. -ENOENT: no such position; -EINVAL: id or timestamp absent; -EIO.
+ */
 MUST_CHECK int signature_sign(const struct signature_keyring *keyring, unsigned int position,
-			      const struct signature_input *input, char buf[static SIGNATURE_TEXT_MAX]);
+			      const struct signature_input *input,
+			      char buf[static SIGNATURE_TEXT_MAX]);
 
 /* Names: "hex", "hex with sha256=", "standard base64", "URL-safe base64". */
 const char *signature_form_name(enum signature_form form);

@@ -1,4 +1,5 @@
-/* Runs a fuzz target over every file of its corpus, each on an exact-size heap copy so that a sanitizer sees over-reads. */
+/* Runs a fuzz target over every file of its corpus, each on an exact-size heap copy so that a
+ * sanitizer sees over-reads. */
 #include "base.h"
 
 #include <dirent.h>
