@@ -1,0 +1,28 @@
+/* The projector: folds the log into the ledger, a slice at a time, on the writer thread between
+ * batches.
+ *
+ * Each slice is one transaction that also moves the watermark: an event counts exactly once
+ * whatever crashes. Before it tries an event alone (after a failed slice, or when the last start
+ * died in one) it records which one; an event that fails twice is skipped and reported, never a
+ * crash loop. Intake does not depend on it.
+ */
+#pragma once
+
+#include "base.h"
+#include "storage.h"
+
+struct config;
+struct projector;
+
+MUST_CHECK int projector_new(struct storage *s, struct projector **ret);
+void projector_free(struct projector *p);
+/* Prices, sizes, sources. Writer thread. */
+void projector_set_config(struct projector *p, const struct config *config);
+
+/* Folds one slice of at most `budget_us` or `events_max`. *ret_more: there is more to do now. A
+ * negative result is a storage failure: nothing was changed, try again later. */
+MUST_CHECK int projector_step(struct projector *p, int64_t budget_us, size_t events_max,
+			      bool *ret_more);
+/* Closes runs whose missing end has come true by now; cheap when there is none. */
+MUST_CHECK int projector_tick(struct projector *p, int64_t now_unix_ms);
+int64_t projector_folded_seq(const struct projector *p);

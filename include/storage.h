@@ -1,0 +1,157 @@
+/* The store, as the writer and the projector see it: one engine behind a dozen calls.
+ *
+ * The log (events, quarantine, rejections, counters) is what a delivery becomes; the ledger is a
+ * fold over the log. Every call but storage_open and storage_lock runs on the writer thread. The
+ * engine only loads and saves: what an event means is decided elsewhere. Failures are negative
+ * errno values; storage_error() has the engine's words for a log line. -ENOSPC no room, -EBUSY
+ * somebody else holds the file, -EIO the disk failed, -EUCLEAN corrupt.
+ */
+#pragma once
+
+#include "base.h"
+#include "ingest.h"
+#include "ledger.h"
+
+#define STORAGE_ERROR_MAX 512
+
+struct storage;
+
+struct storage_options {
+	const char *path;
+	int64_t wal_limit; /* bytes; above it the engine says so in its stats */
+	int64_t quarantine_rows_max, quarantine_bytes_max; /* per source */
+	int64_t rejection_rows_max, rejection_bytes_max;
+	int64_t rejection_age_max_ms;
+};
+
+/* Opens or creates the store and takes its lock. On failure `error` says what to do, in one line,
+ * and the result maps to an exit code: -EBUSY another daemon; -EPERM another application's
+ * database; -EPROTO a newer schema; -EOPNOTSUPP a network file system; -EACCES, -ENOENT, -ENOTDIR,
+ * -ENOSPC, -EUCLEAN, -EIO as named. */
+MUST_CHECK int storage_open(const struct storage_options *options, struct storage **ret,
+			    char error[static STORAGE_ERROR_MAX]);
+void storage_close(struct storage *s);
+const char *storage_error(const struct storage *s);
+
+/* A transaction. Commit with `durable` returns 0 only when everything up to here survives a power
+ * loss; without, it is atomic and follows the next durable one. After any failure inside: rollback.
+ */
+MUST_CHECK int storage_begin(struct storage *s);
+MUST_CHECK int storage_commit(struct storage *s, bool durable);
+void storage_rollback(struct storage *s);
+
+/* One delivery to keep. Everything is lent. */
+struct storage_delivery {
+	const char *source;
+	struct span webhook_id, delivery_id; /* unsigned headers, printable; may be absent */
+	struct span signature, signature_id,
+		signature_timestamp; /* kept with a rejection whose signature is well-formed */
+	const char *remote_addr; /* of the sender, as believed; "" unknown */
+	int64_t received_unix_ms;
+	struct span body;
+	int64_t body_len; /* as received; larger than body.len when it was not kept */
+	const struct ingest_result *judged;
+};
+
+enum storage_outcome {
+	STORAGE_STORED,
+	STORAGE_DUPLICATE,
+	STORAGE_QUARANTINED,
+	STORAGE_QUARANTINE_FULL, /* nothing kept: answer 503 */
+	STORAGE_REJECTED, /* kept or counted */
+	STORAGE_FILTERED, /* counted */
+};
+
+/* Puts one delivery into the open transaction. The outcome for a verdict of STORE is STORED,
+ * DUPLICATE, or QUARANTINED (id_reused) or QUARANTINE_FULL. *ret_reason is set for quarantined
+ * ones. */
+MUST_CHECK int storage_put(struct storage *s, const struct storage_delivery *delivery,
+			   enum storage_outcome *ret_outcome, enum ingest_reason *ret_reason);
+
+/* Which secret matched, how often: added to the stored counters. */
+struct storage_secret_use {
+	const char *source;
+	unsigned int position;
+	char fingerprint[9];
+	int64_t n;
+	int64_t last_unix_ms;
+};
+MUST_CHECK int storage_count_secret(struct storage *s, const struct storage_secret_use *use);
+
+/* What the projector reads: events behind the watermark, in log order. The body is valid during the
+ * callback only. */
+struct storage_event {
+	int64_t seq;
+	int64_t source_key;
+	struct span body;
+	int64_t received_unix_ms;
+};
+typedef int (*storage_event_fn)(
+	void *ctx, const struct storage_event *event); /* non-zero stops and is returned */
+MUST_CHECK int storage_pending(struct storage *s, int64_t after_seq, size_t limit,
+			       storage_event_fn fn, void *ctx);
+
+/* Dimension keys by text and back. Absent text is key 0. */
+enum storage_dim { STORAGE_SOURCE, STORAGE_TEMPLATE, STORAGE_TEAM, STORAGE_BUILD, STORAGE_WORD };
+MUST_CHECK int storage_key(struct storage *s, enum storage_dim dim, struct span text,
+			   int64_t *ret_key);
+MUST_CHECK int storage_text(struct storage *s, enum storage_dim dim, int64_t key, char *buf,
+			    size_t size);
+
+/* Sets the display alias of a template ("" removes it); the views show it. */
+MUST_CHECK int storage_set_alias(struct storage *s, struct span template_id, const char *alias);
+
+/* The ledger: loads a sandbox whole (or leaves it fresh), saves what changed. */
+MUST_CHECK int storage_load_sandbox(struct storage *s, struct span sandbox_id,
+				    struct ledger_sandbox *ret);
+MUST_CHECK int storage_save_sandbox(struct storage *s, struct ledger_sandbox *sandbox);
+
+/* Ties an event to its sandbox, run and template. Keys may be 0. */
+struct storage_link {
+	int64_t seq, sandbox_key, run_key, template_key, build_key, team_key;
+};
+MUST_CHECK int storage_put_link(struct storage *s, const struct storage_link *link);
+
+struct storage_execution {
+	const struct event *event;
+	int64_t seq;
+	int64_t received_unix_ms;
+	const struct ledger_sandbox *sandbox;
+	int64_t named_run_key; /* 0: the event names none */
+	struct ledger_dims dims;
+	int64_t cost_nanousd;
+	enum ledger_cost_source cost_source;
+};
+/* Stores an execution if its (time, event id) is later than what is stored about it. *ret_new:
+ * first sight of it; *ret_failed_delta: -1, 0, 1 against before. */
+MUST_CHECK int storage_put_execution(struct storage *s, const struct storage_execution *execution,
+				     bool *ret_new, int *ret_failed_delta);
+
+/* The watermark: everything up to seq is folded. skipped: the event was left out after failing
+ * twice. */
+struct storage_position {
+	int64_t stored_seq, folded_seq;
+	int64_t trying_seq; /* an event whose fold was begun and not finished: the daemon died on
+			       it, or it failed */
+	int64_t trying_count;
+	int64_t skipped;
+	int64_t fold_version;
+	int64_t horizon_unix_s; /* retention horizon; never moves back */
+};
+MUST_CHECK int storage_position(struct storage *s, struct storage_position *ret);
+MUST_CHECK int storage_set_folded(struct storage *s, int64_t seq);
+MUST_CHECK int storage_set_trying(struct storage *s, int64_t seq, int64_t count); /* 0, 0: none */
+MUST_CHECK int storage_skip(struct storage *s, int64_t seq, const char *why);
+/* Ids of sandboxes with a run whose missing end has come true; at most n. Returned in one
+ * allocation each, caller frees. */
+MUST_CHECK int storage_due_sandboxes(struct storage *s, int64_t now_ms, char **ret_ids, size_t n,
+				     size_t *ret_n);
+
+/* Upkeep outside of a transaction, bounded: checkpoints (PASSIVE) when the write-ahead log has
+ * grown. */
+MUST_CHECK int storage_maintain(struct storage *s);
+
+struct storage_stats {
+	int64_t wal_bytes, database_bytes, free_bytes; /* free: of the file system */
+};
+void storage_stats(struct storage *s, struct storage_stats *ret);

@@ -1,0 +1,489 @@
+-- The store of e2b-hookd. Base tables are private and may change with any version; the views are the query surface.
+--
+-- Ids that are lower-case UUIDs are kept as 16-byte blobs, all others as text; the views give text. Times: *_ns, *_ms and *_s
+-- are integers since 1970 UTC. Money is integer nano-USD. NULL is "unknown", never 0. Words that come again and again
+-- (sources, types, templates, teams, …) are dimension rows with small integer keys.
+--
+-- The log (event and what stands beside it) is written by deliveries and is the source of truth. The ledger (sandbox, run,
+-- execution, event_link, loose_event) is derived from it by the projector, which moves folded_seq in the same transaction.
+
+-- Dimensions ----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE source (
+    source_key INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE                -- [source NAME] of the configuration
+) STRICT;
+
+CREATE TABLE event_type (
+    type_key INTEGER PRIMARY KEY,
+    type TEXT NOT NULL,                      -- as sent, or sandbox.lifecycle.X for version 1
+    kind INTEGER NOT NULL,                   -- number of the kind, see the kind table
+    version TEXT,                            -- envelope version, NULL if none was sent
+    UNIQUE (type, kind, version)
+) STRICT;
+
+CREATE TABLE kind (
+    kind INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+INSERT INTO kind (kind, name) VALUES (0, 'created'), (1, 'resumed'), (2, 'updated'), (3, 'paused'), (4, 'killed'),
+    (5, 'checkpointed'), (6, 'forked'), (7, 'code_executed'), (8, 'test'), (9, 'other');
+
+CREATE TABLE template (
+    template_key INTEGER PRIMARY KEY,
+    template_id TEXT NOT NULL UNIQUE,
+    alias TEXT                               -- the name configured now; the views show it
+) STRICT;
+
+CREATE TABLE team (
+    team_key INTEGER PRIMARY KEY,
+    team_id TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE build (
+    build_key INTEGER PRIMARY KEY,
+    build_id TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE word (
+    word_key INTEGER PRIMARY KEY,
+    word TEXT NOT NULL UNIQUE                -- kill reasons, languages, execution kinds, webhook ids
+) STRICT;
+
+-- The log -------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY,                 -- order of storing; given by the writer, never used again
+    time_s INTEGER NOT NULL,                 -- event time, whole seconds
+    time_frac_ns INTEGER NOT NULL,           -- and the rest, 0 … 999 999 999
+    id ANY NOT NULL,                         -- event id
+    received_delta_ms INTEGER NOT NULL,      -- time received minus time_s * 1000
+    source_key INTEGER NOT NULL,
+    type_key INTEGER NOT NULL,
+    failed INTEGER,                          -- executions: 1 failed, 0 not; NULL for other kinds
+    webhook_key INTEGER,                     -- unsigned header e2b-webhook-id, a word
+    delivery_id ANY,                         -- unsigned header e2b-delivery-id of the first delivery
+    deliveries INTEGER NOT NULL,             -- how often it was delivered
+    payload TEXT NOT NULL                    -- the signed body, byte for byte
+) STRICT;
+
+-- Dedupe by (second, id): a repeat carries the same body, hence the same time; and inserts stay together on disk.
+CREATE UNIQUE INDEX event_identity ON event (time_s, id);
+
+CREATE TABLE quarantined_body (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    source_key INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    webhook_key INTEGER,
+    delivery_id ANY,
+    digest BLOB NOT NULL,                    -- first 16 bytes of SHA-256 of the body: a repeat is kept once
+    deliveries INTEGER NOT NULL,
+    payload BLOB NOT NULL                    -- the signed body, byte for byte
+) STRICT;
+CREATE UNIQUE INDEX quarantined_body_identity ON quarantined_body (source_key, digest, reason);
+CREATE INDEX quarantined_body_time ON quarantined_body (received_ms);
+
+CREATE TABLE rejection (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    source_key INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    remote_addr TEXT NOT NULL,
+    webhook_key INTEGER,
+    delivery_id ANY,
+    signature TEXT,                          -- header values as received, only where well-formed: for requeue and verify
+    signature_id TEXT,
+    signature_timestamp TEXT,
+    payload_size INTEGER NOT NULL,           -- bytes received, or declared
+    payload BLOB                             -- NULL where it was not kept
+) STRICT;
+CREATE INDEX rejection_time ON rejection (received_ms);
+CREATE INDEX rejection_source ON rejection (source_key, id);
+
+-- What quarantine and rejections hold, per source, so that their bounds cost nothing to check.
+CREATE TABLE side_size (
+    side TEXT NOT NULL,                      -- 'quarantine' or 'rejection'
+    source_key INTEGER NOT NULL,
+    n_rows INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,                  -- of payloads
+    dropped INTEGER NOT NULL,                -- rejections not kept, or dropped as the oldest
+    PRIMARY KEY (side, source_key)
+) STRICT, WITHOUT ROWID;
+
+-- Counters that outlive a restart.
+CREATE TABLE filter_count (
+    source_key INTEGER NOT NULL,
+    reason TEXT NOT NULL,                    -- events, templates or teams
+    template_key INTEGER NOT NULL,           -- 0: the event named none
+    n INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,                -- unix time of the latest one
+    PRIMARY KEY (source_key, reason, template_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE secret_use (
+    source_key INTEGER NOT NULL,
+    position INTEGER NOT NULL,               -- place in the secret file, 1 is the first
+    fingerprint TEXT NOT NULL,               -- tells secrets apart across a rotation; '' for short ones
+    n INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,
+    PRIMARY KEY (source_key, position, fingerprint)
+) STRICT, WITHOUT ROWID;
+
+-- One row: where things stand.
+CREATE TABLE position (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    folded_seq INTEGER NOT NULL,             -- the ledger holds every event up to here
+    trying_seq INTEGER NOT NULL,             -- event whose fold was begun and not finished; 0: none
+    trying_count INTEGER NOT NULL,
+    fold_version INTEGER NOT NULL,           -- of the rules that made the ledger
+    horizon_s INTEGER NOT NULL,              -- events before it are stale; never moves back
+    schema_version INTEGER NOT NULL,         -- the same as PRAGMA user_version
+    migrated_ms INTEGER NOT NULL
+) STRICT;
+INSERT INTO position VALUES (1, 0, 0, 0, 1, 0, 1, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
+
+-- Events that the fold failed on twice: kept in the log, left out of the ledger.
+CREATE TABLE skipped (
+    seq INTEGER PRIMARY KEY,
+    reason TEXT NOT NULL
+) STRICT;
+
+-- The ledger ----------------------------------------------------------------------------------------------------------
+
+-- Ties an event to what it is about. Keys are NULL where the event names none.
+CREATE TABLE event_link (
+    seq INTEGER PRIMARY KEY,
+    sandbox_key INTEGER,
+    run_key INTEGER,
+    template_key INTEGER,
+    build_key INTEGER,
+    team_key INTEGER
+) STRICT;
+CREATE INDEX event_link_sandbox ON event_link (sandbox_key) WHERE sandbox_key IS NOT NULL;
+CREATE INDEX event_link_template ON event_link (template_key) WHERE template_key IS NOT NULL;
+
+CREATE TABLE sandbox (
+    sandbox_key INTEGER PRIMARY KEY,
+    sandbox_id TEXT NOT NULL,
+    -- facts: the latest event that carries each, as (event time, seq)
+    names_run INTEGER NOT NULL,              -- 1: some event of it names a run
+    first_event_ms INTEGER NOT NULL,
+    last_ns INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    last_source_key INTEGER,
+    template_ns INTEGER, template_seq INTEGER, template_key INTEGER,
+    team_ns INTEGER, team_seq INTEGER, team_key INTEGER,
+    metadata_ns INTEGER, metadata_seq INTEGER,
+    metadata TEXT,                           -- JSON object of the latest event that has one
+    startup_ns INTEGER, startup_seq INTEGER,
+    startup_ms INTEGER,                      -- start-up time reported by an executor
+    killed_ns INTEGER, killed_seq INTEGER, killed_source_key INTEGER, killed_reason_key INTEGER,
+    n_loose INTEGER NOT NULL,                -- rows in loose_event
+    -- derived
+    time_s INTEGER NOT NULL,                 -- created, else first event
+    state INTEGER NOT NULL,                  -- 0 unknown, 1 running, 2 paused, 3 killed
+    created_ms INTEGER,
+    ended_ms INTEGER,
+    expires_ms INTEGER,
+    kill_reason_key INTEGER,
+    show_source_key INTEGER, show_template_key INTEGER, show_team_key INTEGER,
+    runs INTEGER NOT NULL,
+    runtime_ms INTEGER NOT NULL,
+    cost_nanousd INTEGER NOT NULL,
+    unknown_cost INTEGER NOT NULL,           -- closed runs whose cost is unknown
+    executions INTEGER NOT NULL,
+    failed_executions INTEGER NOT NULL,
+    loose_executions INTEGER NOT NULL,       -- executions that name no run
+    changed_seq INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX sandbox_id ON sandbox (sandbox_id);
+CREATE INDEX sandbox_time ON sandbox (time_s);
+CREATE INDEX sandbox_template ON sandbox (show_template_key, time_s) WHERE show_template_key IS NOT NULL;
+
+-- Lifecycle events that name no run.
+CREATE TABLE loose_event (
+    sandbox_key INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    time_ns INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    source_key INTEGER, template_key INTEGER, team_key INTEGER,
+    kill_reason_key INTEGER,
+    timeout_ms INTEGER,
+    report_started_ms INTEGER, report_ms INTEGER, report_vcpu INTEGER, report_memory_mb INTEGER,
+    PRIMARY KEY (sandbox_key, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE run (
+    run_key INTEGER PRIMARY KEY,
+    sandbox_key INTEGER NOT NULL,
+    run_id TEXT NOT NULL,                    -- sandbox_execution_id, or SANDBOX@START
+    named INTEGER NOT NULL,                  -- 0: SANDBOX@START, derived
+    -- facts
+    start_ns INTEGER, start_seq INTEGER, start_kind INTEGER,
+    start_source_key INTEGER, start_template_key INTEGER, start_team_key INTEGER,
+    end_ns INTEGER, end_seq INTEGER, end_fact_kind INTEGER,
+    end_source_key INTEGER, end_template_key INTEGER, end_team_key INTEGER,
+    end_reason_key INTEGER,
+    report_started_ms INTEGER, report_ms INTEGER, report_vcpu INTEGER, report_memory_mb INTEGER,
+    timeout_ns INTEGER, timeout_seq INTEGER, timeout_ms INTEGER,
+    -- derived; time_s NULL: only named so far, nothing to show
+    time_s INTEGER,
+    started_ms INTEGER,
+    ended_ms INTEGER,
+    end_kind INTEGER NOT NULL,               -- 0 open, 1 paused, 2 killed, 3 next_start, 4 timeout, 5 max_run
+    kill_reason_key INTEGER,
+    source_key INTEGER, template_key INTEGER, team_key INTEGER,
+    vcpu_count INTEGER,
+    memory_mb INTEGER,
+    runtime_ms INTEGER,
+    cost_nanousd INTEGER,
+    cost_source INTEGER NOT NULL,            -- 0 unknown, 1 reported, 2 estimated
+    vcpu_second_femto INTEGER,               -- price in force at the start, 10^-15 USD
+    gib_second_femto INTEGER,
+    due_ms INTEGER,                          -- open: when its missing end comes true
+    changed_seq INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX run_id ON run (run_id, sandbox_key);
+CREATE INDEX run_sandbox ON run (sandbox_key);
+CREATE INDEX run_time ON run (time_s) WHERE time_s IS NOT NULL;
+CREATE INDEX run_template ON run (template_key, time_s) WHERE template_key IS NOT NULL;
+CREATE INDEX run_open ON run (due_ms) WHERE end_kind = 0 AND time_s IS NOT NULL;
+
+CREATE TABLE execution (
+    seq INTEGER PRIMARY KEY,                 -- of the event that counts: the latest report about it
+    sandbox_key INTEGER NOT NULL,
+    execution_id ANY NOT NULL,
+    event_id ANY NOT NULL,
+    event_ns INTEGER NOT NULL,               -- time of that event
+    time_s INTEGER NOT NULL,                 -- started, else the event's time
+    started_ms INTEGER,
+    finished_ms INTEGER,
+    named_run INTEGER NOT NULL,              -- 1: the event names its run; 0: run_key is the run that covers its time
+    run_key INTEGER,
+    source_key INTEGER NOT NULL,
+    template_key INTEGER,
+    team_key INTEGER,
+    kind_key INTEGER,                        -- a word; NULL: code
+    language_key INTEGER,
+    status INTEGER NOT NULL,                 -- 0 success, 1 error, 2 timeout, 3 killed
+    failed INTEGER NOT NULL,
+    exit_code INTEGER,
+    error_name TEXT,
+    error_value TEXT,
+    duration_ms INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    final INTEGER NOT NULL,
+    vcpu_count INTEGER,
+    memory_mb INTEGER,
+    cost_nanousd INTEGER,
+    cost_source INTEGER NOT NULL,            -- 0 unknown, 1 reported, 3 computed
+    changed_seq INTEGER                      -- NULL: seq
+) STRICT;
+CREATE UNIQUE INDEX execution_identity ON execution (sandbox_key, execution_id);
+CREATE INDEX execution_time ON execution (time_s);
+CREATE INDEX execution_template ON execution (template_key, time_s) WHERE template_key IS NOT NULL;
+CREATE INDEX execution_failed ON execution (time_s) WHERE failed = 1;
+
+-- Views: the stable query surface -------------------------------------------------------------------------------------
+
+CREATE VIEW events AS
+SELECT e.seq AS seq,
+    e.time_s AS time,
+    strftime('%Y-%m-%dT%H:%M:%S', e.time_s, 'unixepoch') || printf('.%03dZ', e.time_frac_ns / 1000000) AS occurred_at,
+    strftime('%Y-%m-%dT%H:%M:%S', (e.time_s * 1000 + e.received_delta_ms) / 1000, 'unixepoch')
+        || printf('.%03dZ', (e.time_s * 1000 + e.received_delta_ms) % 1000) AS received_at,
+    CASE typeof(e.id) WHEN 'blob' THEN lower(substr(hex(e.id), 1, 8) || '-' || substr(hex(e.id), 9, 4) || '-'
+        || substr(hex(e.id), 13, 4) || '-' || substr(hex(e.id), 17, 4) || '-' || substr(hex(e.id), 21)) ELSE e.id END AS event_id,
+    (SELECT name FROM source WHERE source_key = e.source_key) AS source,
+    t.type AS type,
+    k.name AS kind,
+    t.version AS envelope_version,
+    s.sandbox_id AS sandbox_id,
+    r.run_id AS run_id,
+    m.template_id AS template_id,
+    coalesce(m.alias, m.template_id) AS template,
+    (SELECT build_id FROM build WHERE build_key = l.build_key) AS build_id,
+    (SELECT team_id FROM team WHERE team_key = l.team_key) AS team_id,
+    e.failed AS failed,
+    (SELECT word FROM word WHERE word_key = e.webhook_key) AS webhook_id,
+    CASE typeof(e.delivery_id) WHEN 'blob' THEN lower(substr(hex(e.delivery_id), 1, 8) || '-'
+        || substr(hex(e.delivery_id), 9, 4) || '-' || substr(hex(e.delivery_id), 13, 4) || '-'
+        || substr(hex(e.delivery_id), 17, 4) || '-' || substr(hex(e.delivery_id), 21)) ELSE e.delivery_id END AS delivery_id,
+    e.deliveries AS deliveries,
+    e.payload AS payload
+FROM event e
+    JOIN event_link l ON l.seq = e.seq
+    JOIN event_type t ON t.type_key = e.type_key
+    JOIN kind k ON k.kind = t.kind
+    LEFT JOIN sandbox s ON s.sandbox_key = l.sandbox_key
+    LEFT JOIN run r ON r.run_key = l.run_key AND r.sandbox_key = l.sandbox_key
+    LEFT JOIN template m ON m.template_key = l.template_key
+UNION ALL
+-- Stored, not folded yet (for a second at most): what the link will say is read from the body. Columns have the affinity of
+-- the first half, or SQLite would build the whole view for every query instead of merging the halves.
+SELECT e.seq, e.time_s,
+    strftime('%Y-%m-%dT%H:%M:%S', e.time_s, 'unixepoch') || printf('.%03dZ', e.time_frac_ns / 1000000),
+    strftime('%Y-%m-%dT%H:%M:%S', (e.time_s * 1000 + e.received_delta_ms) / 1000, 'unixepoch')
+        || printf('.%03dZ', (e.time_s * 1000 + e.received_delta_ms) % 1000),
+    CASE typeof(e.id) WHEN 'blob' THEN lower(substr(hex(e.id), 1, 8) || '-' || substr(hex(e.id), 9, 4) || '-'
+        || substr(hex(e.id), 13, 4) || '-' || substr(hex(e.id), 17, 4) || '-' || substr(hex(e.id), 21)) ELSE e.id END,
+    (SELECT name FROM source WHERE source_key = e.source_key),
+    t.type, k.name, t.version,
+    CAST(nullif(nullif(coalesce(e.payload ->> '$.sandbox_id', e.payload ->> '$.sandboxId'), ''),
+        '00000000-0000-0000-0000-000000000000') AS TEXT),
+    CAST(nullif(nullif(coalesce(e.payload ->> '$.sandbox_execution_id', e.payload ->> '$.sandboxExecutionId'), ''),
+        '00000000-0000-0000-0000-000000000000') AS TEXT),
+    CAST(nullif(nullif(coalesce(e.payload ->> '$.sandbox_template_id', e.payload ->> '$.sandboxTemplateId'), ''),
+        '00000000-0000-0000-0000-000000000000') AS TEXT),
+    coalesce((SELECT alias FROM template
+            WHERE template_id = coalesce(e.payload ->> '$.sandbox_template_id', e.payload ->> '$.sandboxTemplateId')),
+        nullif(nullif(coalesce(e.payload ->> '$.sandbox_template_id', e.payload ->> '$.sandboxTemplateId'), ''),
+            '00000000-0000-0000-0000-000000000000')),
+    CAST(nullif(nullif(coalesce(e.payload ->> '$.sandbox_build_id', e.payload ->> '$.sandboxBuildId'), ''),
+        '00000000-0000-0000-0000-000000000000') AS TEXT),
+    CAST(nullif(nullif(coalesce(e.payload ->> '$.sandbox_team_id', e.payload ->> '$.sandboxTeamId'), ''),
+        '00000000-0000-0000-0000-000000000000') AS TEXT),
+    e.failed,
+    (SELECT word FROM word WHERE word_key = e.webhook_key),
+    CASE typeof(e.delivery_id) WHEN 'blob' THEN lower(substr(hex(e.delivery_id), 1, 8) || '-'
+        || substr(hex(e.delivery_id), 9, 4) || '-' || substr(hex(e.delivery_id), 13, 4) || '-'
+        || substr(hex(e.delivery_id), 17, 4) || '-' || substr(hex(e.delivery_id), 21)) ELSE e.delivery_id END,
+    e.deliveries, e.payload
+FROM event e NOT INDEXED
+    JOIN event_type t ON t.type_key = e.type_key
+    JOIN kind k ON k.kind = t.kind
+WHERE e.seq > (SELECT folded_seq FROM position WHERE one = 1);
+
+CREATE VIEW sandboxes AS
+SELECT s.sandbox_id AS sandbox_id,
+    s.time_s AS time,
+    strftime('%Y-%m-%dT%H:%M:%S', s.created_ms / 1000, 'unixepoch') || printf('.%03dZ', s.created_ms % 1000) AS created_at,
+    strftime('%Y-%m-%dT%H:%M:%S', s.ended_ms / 1000, 'unixepoch') || printf('.%03dZ', s.ended_ms % 1000) AS ended_at,
+    strftime('%Y-%m-%dT%H:%M:%S', s.last_ns / 1000000000, 'unixepoch') || printf('.%03dZ', s.last_ns / 1000000 % 1000) AS last_event_at,
+    strftime('%Y-%m-%dT%H:%M:%S', s.expires_ms / 1000, 'unixepoch') || printf('.%03dZ', s.expires_ms % 1000) AS expires_at,
+    (SELECT name FROM source WHERE source_key = s.show_source_key) AS source,
+    m.template_id AS template_id,
+    coalesce(m.alias, m.template_id) AS template,
+    (SELECT team_id FROM team WHERE team_key = s.show_team_key) AS team_id,
+    CASE s.state WHEN 1 THEN 'running' WHEN 2 THEN 'paused' WHEN 3 THEN 'killed' ELSE 'unknown' END AS state,
+    (SELECT word FROM word WHERE word_key = s.kill_reason_key) AS kill_reason,
+    s.startup_ms AS startup_ms,
+    s.runs AS runs,
+    s.runtime_ms AS runtime_ms,
+    s.cost_nanousd AS cost_nanousd,
+    s.cost_nanousd / 1e9 AS cost_usd,
+    s.executions AS executions,
+    s.failed_executions AS failed_executions,
+    s.metadata AS metadata,
+    s.changed_seq AS changed_seq
+FROM sandbox s
+    LEFT JOIN template m ON m.template_key = s.show_template_key;
+
+CREATE VIEW runs AS
+SELECT r.run_id AS run_id,
+    s.sandbox_id AS sandbox_id,
+    r.time_s AS time,
+    strftime('%Y-%m-%dT%H:%M:%S', r.started_ms / 1000, 'unixepoch') || printf('.%03dZ', r.started_ms % 1000) AS started_at,
+    strftime('%Y-%m-%dT%H:%M:%S', r.ended_ms / 1000, 'unixepoch') || printf('.%03dZ', r.ended_ms % 1000) AS ended_at,
+    CASE r.end_kind WHEN 1 THEN 'paused' WHEN 2 THEN 'killed' WHEN 3 THEN 'next_start' WHEN 4 THEN 'timeout'
+        WHEN 5 THEN 'max_run' END AS end_kind,
+    (SELECT word FROM word WHERE word_key = r.kill_reason_key) AS kill_reason,
+    (SELECT name FROM source WHERE source_key = r.source_key) AS source,
+    m.template_id AS template_id,
+    coalesce(m.alias, m.template_id) AS template,
+    (SELECT team_id FROM team WHERE team_key = r.team_key) AS team_id,
+    r.vcpu_count AS vcpu_count,
+    r.memory_mb AS memory_mb,
+    r.runtime_ms AS runtime_ms,
+    r.cost_nanousd AS cost_nanousd,
+    r.cost_nanousd / 1e9 AS cost_usd,
+    CASE r.cost_source WHEN 1 THEN 'reported' WHEN 2 THEN 'estimated' ELSE 'unknown' END AS cost_source,
+    r.changed_seq AS changed_seq
+FROM run r
+    JOIN sandbox s ON s.sandbox_key = r.sandbox_key
+    LEFT JOIN template m ON m.template_key = r.template_key
+WHERE r.time_s IS NOT NULL;
+
+CREATE VIEW executions AS
+SELECT CASE typeof(x.execution_id) WHEN 'blob' THEN lower(substr(hex(x.execution_id), 1, 8) || '-'
+        || substr(hex(x.execution_id), 9, 4) || '-' || substr(hex(x.execution_id), 13, 4) || '-'
+        || substr(hex(x.execution_id), 17, 4) || '-' || substr(hex(x.execution_id), 21)) ELSE x.execution_id END AS execution_id,
+    CASE typeof(x.event_id) WHEN 'blob' THEN lower(substr(hex(x.event_id), 1, 8) || '-' || substr(hex(x.event_id), 9, 4) || '-'
+        || substr(hex(x.event_id), 13, 4) || '-' || substr(hex(x.event_id), 17, 4) || '-' || substr(hex(x.event_id), 21))
+        ELSE x.event_id END AS event_id,
+    x.time_s AS time,
+    strftime('%Y-%m-%dT%H:%M:%S', x.started_ms / 1000, 'unixepoch') || printf('.%03dZ', x.started_ms % 1000) AS started_at,
+    strftime('%Y-%m-%dT%H:%M:%S', x.finished_ms / 1000, 'unixepoch') || printf('.%03dZ', x.finished_ms % 1000) AS finished_at,
+    s.sandbox_id AS sandbox_id,
+    r.run_id AS run_id,
+    (SELECT name FROM source WHERE source_key = x.source_key) AS source,
+    m.template_id AS template_id,
+    coalesce(m.alias, m.template_id) AS template,
+    (SELECT team_id FROM team WHERE team_key = x.team_key) AS team_id,
+    coalesce((SELECT word FROM word WHERE word_key = x.kind_key), 'code') AS execution_kind,
+    (SELECT word FROM word WHERE word_key = x.language_key) AS language,
+    CASE x.status WHEN 0 THEN 'success' WHEN 1 THEN 'error' WHEN 2 THEN 'timeout' ELSE 'killed' END AS status,
+    x.failed AS failed,
+    x.exit_code AS exit_code,
+    x.error_name AS error_name,
+    x.error_value AS error_value,
+    x.duration_ms AS duration_ms,
+    x.attempt AS attempt,
+    x.final AS final,
+    x.vcpu_count AS vcpu_count,
+    x.memory_mb AS memory_mb,
+    x.cost_nanousd AS attributed_cost_nanousd,
+    x.cost_nanousd / 1e9 AS attributed_cost_usd,
+    CASE x.cost_source WHEN 1 THEN 'reported' WHEN 3 THEN 'computed' ELSE 'unknown' END AS cost_source,
+    coalesce(x.changed_seq, x.seq) AS changed_seq
+FROM execution x
+    JOIN sandbox s ON s.sandbox_key = x.sandbox_key
+    LEFT JOIN run r ON r.run_key = x.run_key AND r.sandbox_key = x.sandbox_key
+    LEFT JOIN template m ON m.template_key = x.template_key;
+
+CREATE VIEW failed_executions AS SELECT * FROM executions WHERE failed = 1;
+
+CREATE VIEW quarantine AS
+SELECT q.id AS id,
+    q.received_ms / 1000 AS time,
+    strftime('%Y-%m-%dT%H:%M:%S', q.received_ms / 1000, 'unixepoch') || printf('.%03dZ', q.received_ms % 1000) AS received_at,
+    (SELECT name FROM source WHERE source_key = q.source_key) AS source,
+    q.reason AS reason,
+    q.detail AS detail,
+    (SELECT word FROM word WHERE word_key = q.webhook_key) AS webhook_id,
+    CASE typeof(q.delivery_id) WHEN 'blob' THEN lower(substr(hex(q.delivery_id), 1, 8) || '-'
+        || substr(hex(q.delivery_id), 9, 4) || '-' || substr(hex(q.delivery_id), 13, 4) || '-' || substr(hex(q.delivery_id), 17, 4) || '-'
+        || substr(hex(q.delivery_id), 21)) ELSE q.delivery_id END AS delivery_id,
+    CAST(q.payload AS TEXT) AS payload
+FROM quarantined_body q;
+
+CREATE VIEW rejections AS
+SELECT j.id AS id,
+    j.received_ms / 1000 AS time,
+    strftime('%Y-%m-%dT%H:%M:%S', j.received_ms / 1000, 'unixepoch') || printf('.%03dZ', j.received_ms % 1000) AS received_at,
+    (SELECT name FROM source WHERE source_key = j.source_key) AS source,
+    j.reason AS reason,
+    j.remote_addr AS remote_addr,
+    (SELECT word FROM word WHERE word_key = j.webhook_key) AS webhook_id,
+    CASE typeof(j.delivery_id) WHEN 'blob' THEN lower(substr(hex(j.delivery_id), 1, 8) || '-'
+        || substr(hex(j.delivery_id), 9, 4) || '-' || substr(hex(j.delivery_id), 13, 4) || '-' || substr(hex(j.delivery_id), 17, 4) || '-'
+        || substr(hex(j.delivery_id), 21)) ELSE j.delivery_id END AS delivery_id,
+    j.payload_size AS payload_size
+FROM rejection j;
+
+CREATE VIEW ledger_state AS
+SELECT max(p.folded_seq, coalesce((SELECT max(seq) FROM event), 0)) AS stored_seq,
+    p.folded_seq AS folded_seq,
+    coalesce((SELECT max(0, CAST(strftime('%s', 'now') AS INTEGER) - (e.time_s * 1000 + e.received_delta_ms) / 1000)
+        FROM event e WHERE e.seq > p.folded_seq ORDER BY e.seq LIMIT 1), 0) AS lag_s,
+    0 AS rebuilding,
+    (SELECT count(*) FROM skipped) AS skipped
+FROM position p WHERE p.one = 1;
+
+CREATE VIEW schema_info AS
+SELECT schema_version AS version,
+    fold_version AS fold_version,
+    strftime('%Y-%m-%dT%H:%M:%S', migrated_ms / 1000, 'unixepoch') || printf('.%03dZ', migrated_ms % 1000) AS migrated_at
+FROM position WHERE one = 1;
