@@ -19,7 +19,8 @@ void buffer_init(struct buffer *b, size_t max);
 void buffer_finish(struct buffer *b); /* frees; safe on zeroed and finished buffers */
 void buffer_clear(struct buffer *b); /* keeps the memory */
 
-/* -ENOBUFS: would exceed max (buffer unchanged); -ENOMEM. */
+/* -ENOBUFS: would exceed max; -ENOMEM; buffer unchanged in either case. `bytes` must not lie in the
+ * buffer itself. appendf also passes on what vsnprintf refuses. */
 MUST_CHECK int buffer_append(struct buffer *b, const void *bytes, size_t len);
 MUST_CHECK int buffer_append_text(struct buffer *b, const char *text);
 MUST_CHECK int buffer_appendf(struct buffer *b, const char *fmt, ...) PRINTF_LIKE(2, 3);

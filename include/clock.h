@@ -21,12 +21,13 @@ int64_t clock_mono_us(void);
  * wrong -EINVAL. */
 MUST_CHECK int clock_parse_rfc3339(const char *s, size_t len, int64_t *ret_unix_ns);
 
-/* `2026-11-22T10:00:00.123Z`; milliseconds truncated. Returns buf. */
+/* `2026-11-22T10:00:00.123Z`. What lies outside the years 0000-9999 is shown as their first or last
+ * millisecond. Returns buf. */
 char *clock_format_ms(int64_t unix_ms, char buf[static CLOCK_TEXT_MAX]);
 
 /* `15s 10m 24h 90d 250ms`, a whole number and a unit, or a bare `0`. -EINVAL, -ERANGE (over 100
  * years). */
 MUST_CHECK int clock_parse_duration(const char *s, int64_t *ret_ms);
 
-/* `YYYY-MM-DD` (UTC midnight) to unix seconds. */
+/* `YYYY-MM-DD` (UTC midnight) to unix seconds, years 0000-9999: negative before 1970. -EINVAL. */
 MUST_CHECK int clock_parse_date(const char *s, int64_t *ret_unix_s);

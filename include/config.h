@@ -40,13 +40,13 @@ struct config_cidr {
 struct config_server {
 	struct config_listen listen[CONFIG_LISTEN_MAX];
 	size_t n_listen;
-	int64_t unix_mode; /* octal in the file */
+	int64_t unix_mode; /* the number itself, 0660 = 432; octal in the file */
 	char *unix_group; /* NULL: keep */
 	int64_t max_connections, max_connections_per_ip;
 	int64_t header_timeout_ms, request_timeout_ms, drain_timeout_ms;
 	struct config_cidr trusted_proxies[CONFIG_PROXIES_MAX];
 	size_t n_trusted_proxies;
-	bool trust_unix; /* `unix` among trusted_proxies, or any unix listener: see parse */
+	bool trust_unix; /* `unix` among trusted_proxies */
 };
 
 struct config_admin {
@@ -77,7 +77,7 @@ struct config_source {
 	char *name;
 	char *path; /* HTTP path */
 	enum signature_scheme scheme;
-	char *header; /* lower case; hmac-sha256 only may set it */
+	char *header; /* lower case, never NULL; hmac-sha256 only may set it */
 	enum config_secret_from secret_from;
 	char *secret_name; /* file, credential or variable */
 	char *secret_path; /* the resolved file; NULL if not resolvable here */
@@ -108,19 +108,20 @@ struct config {
 	struct ingest_templates lookup; /* over `templates` */
 	/* private */
 	unsigned int refs;
-	struct config_template **by_alias;
+	struct config_template **by_alias; /* those with an alias, sorted by it */
+	size_t n_aliases;
 };
 
 /* One finding. Errors refuse the file, warnings do not. */
 struct config_problem {
 	bool is_error;
 	unsigned int line; /* 0: the file as a whole */
-	char text[320]; /* without file:line; never a secret */
+	char text[384]; /* without file:line; never a secret */
 };
 
 struct config_report {
-	struct config_problem *items; /* in file order */
-	size_t n, n_errors;
+	struct config_problem *items; /* in file order; line 0 last; the first 200 found */
+	size_t n, n_errors; /* n_errors counts those beyond, too */
 };
 void config_report_finish(struct config_report *report);
 
@@ -128,13 +129,13 @@ void config_report_finish(struct config_report *report);
  * reports a credential that only the unit has as "not checkable here" (a warning). */
 enum config_secrets { CONFIG_SECRETS_REQUIRED, CONFIG_SECRETS_CHECK, CONFIG_SECRETS_IGNORED };
 
-/* Reads, checks and resolves a file. 0 with *ret (also when there are warnings); 1 (CONFIG_BAD)
- * when the report holds errors; negative errno only for memory. A missing or unreadable file is an
- * error in the report. */
+/* Reads, checks and resolves a file; whatever `report` held is forgotten, not freed. 0 with *ret
+ * (also when there are warnings); 1 (CONFIG_BAD) when the report holds errors; negative errno only
+ * for memory. A missing or unreadable file is an error in the report. */
 #define CONFIG_BAD 1
 MUST_CHECK int config_load(const char *path, enum config_secrets secrets, struct config **ret,
 			   struct config_report *report);
-/* The same from memory; `path` is for messages and for resolving nothing (tests, fuzzers). */
+/* The same from memory (tests, fuzzers): `path` only becomes config->path. */
 MUST_CHECK int config_load_text(const char *path, const char *text, size_t len,
 				enum config_secrets secrets, struct config **ret,
 				struct config_report *report);
@@ -150,10 +151,11 @@ const struct config_template *config_template_by_alias(const struct config *conf
 const struct config_source *config_source_by_path(const struct config *config, const char *path);
 const struct config_source *config_source_by_name(const struct config *config, const char *name);
 
-/* What a reload cannot change (listeners, store path, limits …): appends "section.key" names that
- * differ, comma-separated, to buf; returns their count. */
+/* What a reload cannot change (listeners, store path, limits …): writes the "section.key" names
+ * that differ, comma-separated, to buf (cut where it is full); returns their count. */
 size_t config_restart_needed(const struct config *now, const struct config *next, char *buf,
 			     size_t size);
 
-/* Prints the key table: the text of config.example.ini. */
+/* The key table as config.example.ini, and as docs/configuration.md. */
 void config_print_example(FILE *f);
+void config_print_reference(FILE *f);

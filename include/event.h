@@ -2,12 +2,11 @@
  * table.
  *
  * Reads snake_case and camelCase envelopes, v1 (category and label), the aliases of compatible
- * senders
- * (`event_id`, `occurred_at_ms`, top-level `kill_reason`), event_data as an object, null, absent or
- * (2025) as a JSON string, and `sandbox.code_executed` (facts/e2b.md 6.2). Both casings of one
- * field with different values are a conflict. An empty string and the nil UUID are "missing" in
- * every id. Keys are case-sensitive. Pure; any thread. Spans point into the document, which must
- * outlive the event.
+ * senders (`event_id`, `occurred_at_ms`, top-level `kill_reason`), event_data as an object, null,
+ * absent or (2025) as a JSON string, and `sandbox.code_executed` (facts/e2b.md 6.2). Both casings
+ * of one field with different values are a conflict. An empty string and the nil UUID are "missing"
+ * in every id. Keys are case-sensitive. Pure; any thread. Spans point into the document, which must
+ * outlive the event, or into memory that the event owns; the struct itself may be moved.
  */
 #pragma once
 
@@ -16,6 +15,12 @@
 
 #define EVENT_ID_MAX 128
 #define EVENT_TYPE_MAX 128
+#define EVENT_DETAIL_MAX 160
+/* Free text is cut here, at a character: views and alerts stay readable, the payload keeps it all.
+ */
+#define EVENT_WORD_MAX 128 /* kill_reason, language, kind of execution */
+#define EVENT_ERROR_NAME_MAX 200
+#define EVENT_ERROR_VALUE_MAX 4096
 
 enum event_kind {
 	EVENT_CREATED,
@@ -50,11 +55,12 @@ struct event_report {
 /* event_data.code_execution of code_executed. */
 struct event_execution {
 	struct span execution_id;
-	struct span kind_name; /* as sent; absent: code */
+	struct span kind_name; /* as sent, cut to EVENT_WORD_MAX; absent: code */
 	struct span language;
 	int64_t started_unix_ms, finished_unix_ms; /* EVENT_ABSENT if not sent */
 	int64_t duration_ms;
-	enum event_status status; /* derived where the sender says nothing */
+	/* As sent; derived from the other signs if missing, unknown, or `success` against them. */
+	enum event_status status;
 	bool failed; /* any sign says so: status, error, timed_out, exit_code */
 	int64_t exit_code; /* any int32, or EVENT_ABSENT */
 	struct span error_name, error_value; /* absent if no error */
@@ -80,8 +86,8 @@ struct event {
 	struct event_report report;
 	struct event_execution execution;
 
-	char type_text[EVENT_TYPE_MAX + 1]; /* backs `type` where it was derived */
 	char *metadata_text; /* backs `metadata` */
+	struct json_doc *data_doc; /* event_data that was sent as a JSON string */
 };
 
 /* Why a well-formed body is not an event; the names are the `reason` of the quarantine view. */
@@ -99,7 +105,7 @@ const char *event_problem_name(enum event_problem problem);
  * problem, `detail` names the field ("event_data.execution.started_at: not RFC 3339"), printable
  * ASCII. -ENOMEM. Call event_finish in every case. */
 MUST_CHECK int event_read(struct event *ret, const struct json_value *root,
-			  const uint8_t digest[static 32], char detail[static 160]);
+			  const uint8_t digest[static 32], char detail[static EVENT_DETAIL_MAX]);
 void event_finish(struct event *event);
 
 const char *event_kind_name(enum event_kind kind); /* "created" … */

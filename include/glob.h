@@ -3,7 +3,8 @@
  * A list matches a value if one of its inclusions does and none of its exclusions; a list of only
  * exclusions includes all others. An absent value is matched by the pattern `*` alone (CONTRACT: an
  * absent field matches `*` only); lists made of exclusions only match it too. Matching is linear in
- * the value length times pattern length: no backtracking blow-up.
+ * the value length times pattern length: no backtracking blow-up. `?` is one byte; nothing can be
+ * quoted. A zeroed list matches everything.
  */
 #pragma once
 
@@ -20,7 +21,9 @@ struct glob_list {
 
 bool glob_match(const char *pattern, struct span value);
 
-/* Parses `a*, !b`; empty text or an empty item is -EINVAL. */
+/* Parses `a*, !b`, blanks around items dropped. -EINVAL: empty text or item, a blank inside an item
+ * (a forgotten comma), `!!`; -E2BIG: over GLOB_LIST_MAX items; -ENOMEM. `list` need not be
+ * initialised; it is empty after a failure. */
 MUST_CHECK int glob_list_parse(struct glob_list *list, const char *text);
 void glob_list_finish(struct glob_list *list);
 

@@ -66,7 +66,8 @@ struct ledger_account {
 };
 
 struct ledger_run {
-	int64_t key; /* 0: not stored yet */
+	int64_t key; /* the engine's; 0: none given yet */
+	bool is_stored; /* the store has a row for it */
 	char id[LEDGER_RUN_ID_MAX + 1];
 	bool named; /* false: SANDBOX@START, derived from loose events */
 	struct ledger_fact start, end, timeout; /* mark.seq 0: absent */
@@ -86,7 +87,8 @@ struct ledger_totals {
 };
 
 struct ledger_sandbox {
-	int64_t key; /* 0: not stored yet */
+	int64_t key; /* the engine's; 0: none given yet */
+	bool is_stored; /* the store has a row for it */
 	char id[EVENT_ID_MAX + 1];
 	bool names_run; /* some event of it names a run */
 	int64_t first_event_ms;
@@ -99,6 +101,7 @@ struct ledger_sandbox {
 	int64_t startup_ms; /* LEDGER_ABSENT */
 	struct ledger_fact killed; /* the latest killed: final */
 	int64_t executions, failed_executions;
+	int64_t loose_executions; /* executions that name no run */
 	struct ledger_totals totals;
 
 	struct ledger_run *runs; /* any order while merging; by start after ledger_settle */

@@ -37,10 +37,13 @@ struct log_field {
 		.key = (k), .number = (int64_t)(v), .is_number = true                              \
 	}
 
-/* Sets level and format; any thread, at start or on reload. Detects journald by JOURNAL_STREAM. */
+/* Sets level and format; any thread, at start or on reload. Journald listens if JOURNAL_STREAM
+ * names what standard error is. Before the first call: info, text. */
 void log_configure(enum log_level level, enum log_format format);
 
-/* Writes one line if `level` is enabled. `fields` may be NULL when n is 0. */
+/* Writes one line if `level` is enabled; errno is kept. `fields` may be NULL when n is 0. Control
+ * characters are escaped in the message too, but only a field tells input apart from our words. A
+ * line cut at LOG_LINE_MAX ends in ` ...` (JSON: `"truncated":true`). */
 void log_write(enum log_level level, const char *message, const struct log_field *fields, size_t n);
 
 #define log_line(level, message, ...)                                                              \
@@ -49,7 +52,7 @@ void log_write(enum log_level level, const char *message, const struct log_field
 		log_write((level), (message), log_fields_, ARRAY_SIZE(log_fields_));               \
 	} while (0)
 
-/* Plain sentences without fields. */
+/* Plain sentences without fields (log_line wants one at least). */
 void log_say(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* A limiter for a line that input can provoke: allows `burst` lines per 10 s, then tells once how
@@ -61,8 +64,8 @@ struct log_limit {
 	unsigned int burst;
 };
 
-/* True if the line may be written now; `*ret_held_back` (may be NULL) is how many were suppressed
- * before. */
+/* True if the line may be written now; `*ret_held_back` is how many were suppressed before, told
+ * once (0 when false). NULL: not told, kept for the next who asks. */
 bool log_limit_allows(struct log_limit *limit, unsigned int *ret_held_back);
 
 bool log_level_from_name(const char *name, enum log_level *ret_level);

@@ -33,11 +33,11 @@ MUST_CHECK int storage_open(const struct storage_options *options, struct storag
 void storage_close(struct storage *s);
 const char *storage_error(const struct storage *s);
 
-/* A transaction. Commit with `durable` returns 0 only when everything up to here survives a power
- * loss; without, it is atomic and follows the next durable one. After any failure inside: rollback.
- */
-MUST_CHECK int storage_begin(struct storage *s);
-MUST_CHECK int storage_commit(struct storage *s, bool durable);
+/* A transaction. When `durable`, commit returns 0 only when everything up to here survives a power
+ * loss; without, it is atomic and becomes durable with the next durable one. After any failure
+ * inside, and after a failed commit: rollback. */
+MUST_CHECK int storage_begin(struct storage *s, bool durable);
+MUST_CHECK int storage_commit(struct storage *s);
 void storage_rollback(struct storage *s);
 
 /* One delivery to keep. Everything is lent. */
@@ -98,12 +98,16 @@ MUST_CHECK int storage_key(struct storage *s, enum storage_dim dim, struct span 
 MUST_CHECK int storage_text(struct storage *s, enum storage_dim dim, int64_t key, char *buf,
 			    size_t size);
 
-/* Sets the display alias of a template ("" removes it); the views show it. */
+/* The display alias of a template; the views show it instead of the id. Setting all anew: clear,
+ * then set, in one transaction. */
+MUST_CHECK int storage_clear_aliases(struct storage *s);
 MUST_CHECK int storage_set_alias(struct storage *s, struct span template_id, const char *alias);
 
 /* The ledger: loads a sandbox whole (or leaves it fresh), saves what changed. */
 MUST_CHECK int storage_load_sandbox(struct storage *s, struct span sandbox_id,
 				    struct ledger_sandbox *ret);
+/* The key of a run of a loaded sandbox, given now if it has none yet. */
+int64_t storage_run_key(struct storage *s, struct ledger_run *run);
 MUST_CHECK int storage_save_sandbox(struct storage *s, struct ledger_sandbox *sandbox);
 
 /* Ties an event to its sandbox, run and template. Keys may be 0. */
@@ -122,10 +126,14 @@ struct storage_execution {
 	int64_t cost_nanousd;
 	enum ledger_cost_source cost_source;
 };
-/* Stores an execution if its (time, event id) is later than what is stored about it. *ret_new:
- * first sight of it; *ret_failed_delta: -1, 0, 1 against before. */
+/* How the sandbox's counts change. */
+struct storage_counts {
+	int executions, failed, loose; /* loose: those that name no run */
+};
+/* Stores an execution if its (time, event id) is later than what is stored about it. The sandbox is
+ * settled; which run covers an execution that names none is looked up in it. */
 MUST_CHECK int storage_put_execution(struct storage *s, const struct storage_execution *execution,
-				     bool *ret_new, int *ret_failed_delta);
+				     struct storage_counts *ret);
 
 /* The watermark: everything up to seq is folded. skipped: the event was left out after failing
  * twice. */
@@ -137,9 +145,12 @@ struct storage_position {
 	int64_t skipped;
 	int64_t fold_version;
 	int64_t horizon_unix_s; /* retention horizon; never moves back */
+	int64_t newest_unix_s; /* time of the newest stored event; 0: none */
 };
 MUST_CHECK int storage_position(struct storage *s, struct storage_position *ret);
 MUST_CHECK int storage_set_folded(struct storage *s, int64_t seq);
+/* Raises the horizon (a lower one is ignored). */
+MUST_CHECK int storage_set_horizon(struct storage *s, int64_t horizon_unix_s);
 MUST_CHECK int storage_set_trying(struct storage *s, int64_t seq, int64_t count); /* 0, 0: none */
 MUST_CHECK int storage_skip(struct storage *s, int64_t seq, const char *why);
 /* Ids of sandboxes with a run whose missing end has come true; at most n. Returned in one
@@ -147,8 +158,9 @@ MUST_CHECK int storage_skip(struct storage *s, int64_t seq, const char *why);
 MUST_CHECK int storage_due_sandboxes(struct storage *s, int64_t now_ms, char **ret_ids, size_t n,
 				     size_t *ret_n);
 
-/* Upkeep outside of a transaction, bounded: checkpoints (PASSIVE) when the write-ahead log has
- * grown. */
+/* Upkeep outside of a transaction: moves the write-ahead log into the database (PASSIVE: waits for
+ * nobody). */
+bool storage_wants_upkeep(const struct storage *s);
 MUST_CHECK int storage_maintain(struct storage *s);
 
 struct storage_stats {

@@ -91,7 +91,7 @@ CREATE TABLE rejection (
     received_ms INTEGER NOT NULL,
     reason TEXT NOT NULL,
     remote_addr TEXT NOT NULL,
-    webhook_key INTEGER,
+    webhook_id ANY,                          -- unsigned headers, as text: strangers must not fill the word table
     delivery_id ANY,
     signature TEXT,                          -- header values as received, only where well-formed: for requeue and verify
     signature_id TEXT,
@@ -138,11 +138,12 @@ CREATE TABLE position (
     trying_seq INTEGER NOT NULL,             -- event whose fold was begun and not finished; 0: none
     trying_count INTEGER NOT NULL,
     fold_version INTEGER NOT NULL,           -- of the rules that made the ledger
+    change_seq INTEGER NOT NULL,             -- the latest changed_seq given: one a transaction of the projector
     horizon_s INTEGER NOT NULL,              -- events before it are stale; never moves back
     schema_version INTEGER NOT NULL,         -- the same as PRAGMA user_version
     migrated_ms INTEGER NOT NULL
 ) STRICT;
-INSERT INTO position VALUES (1, 0, 0, 0, 1, 0, 1, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
+INSERT INTO position VALUES (1, 0, 0, 0, 1, 0, 0, 1, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
 
 -- Events that the fold failed on twice: kept in the log, left out of the ledger.
 CREATE TABLE skipped (
@@ -279,7 +280,7 @@ CREATE TABLE execution (
     memory_mb INTEGER,
     cost_nanousd INTEGER,
     cost_source INTEGER NOT NULL,            -- 0 unknown, 1 reported, 3 computed
-    changed_seq INTEGER                      -- NULL: seq
+    changed_seq INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX execution_identity ON execution (sandbox_key, execution_id);
 CREATE INDEX execution_time ON execution (time_s);
@@ -437,7 +438,7 @@ SELECT CASE typeof(x.execution_id) WHEN 'blob' THEN lower(substr(hex(x.execution
     x.cost_nanousd AS attributed_cost_nanousd,
     x.cost_nanousd / 1e9 AS attributed_cost_usd,
     CASE x.cost_source WHEN 1 THEN 'reported' WHEN 3 THEN 'computed' ELSE 'unknown' END AS cost_source,
-    coalesce(x.changed_seq, x.seq) AS changed_seq
+    x.changed_seq AS changed_seq
 FROM execution x
     JOIN sandbox s ON s.sandbox_key = x.sandbox_key
     LEFT JOIN run r ON r.run_key = x.run_key AND r.sandbox_key = x.sandbox_key
@@ -466,7 +467,9 @@ SELECT j.id AS id,
     (SELECT name FROM source WHERE source_key = j.source_key) AS source,
     j.reason AS reason,
     j.remote_addr AS remote_addr,
-    (SELECT word FROM word WHERE word_key = j.webhook_key) AS webhook_id,
+    CASE typeof(j.webhook_id) WHEN 'blob' THEN lower(substr(hex(j.webhook_id), 1, 8) || '-'
+        || substr(hex(j.webhook_id), 9, 4) || '-' || substr(hex(j.webhook_id), 13, 4) || '-' || substr(hex(j.webhook_id), 17, 4) || '-'
+        || substr(hex(j.webhook_id), 21)) ELSE j.webhook_id END AS webhook_id,
     CASE typeof(j.delivery_id) WHEN 'blob' THEN lower(substr(hex(j.delivery_id), 1, 8) || '-'
         || substr(hex(j.delivery_id), 9, 4) || '-' || substr(hex(j.delivery_id), 13, 4) || '-' || substr(hex(j.delivery_id), 17, 4) || '-'
         || substr(hex(j.delivery_id), 21)) ELSE j.delivery_id END AS delivery_id,

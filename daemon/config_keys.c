@@ -1,0 +1,463 @@
+/* The table of sections and keys: defaults, bounds, meaning, place, and whether a reload changes
+ * them. Parsing, checks, the example and the reference follow from it; a key that is not here does
+ * not exist.
+ *
+ * Also here: which known name an unknown one was probably meant to be.
+ */
+#include "config_internal.h"
+#include "decimal.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define KIB INT64_C(1024)
+#define MIB (1024 * KIB)
+#define TIB (1024 * 1024 * MIB)
+#define SECOND INT64_C(1000)
+#define MINUTE (60 * SECOND)
+#define DAY (24 * 60 * MINUTE)
+#define CENTURY (36500 * DAY)
+
+static const struct config_key server_keys[] = {
+	{ .name = "listen",
+	  .type = CONFIG_TYPE_LISTENERS,
+	  .fallback = "127.0.0.1:8787",
+	  .doc = "Where deliveries arrive: host:port, [v6]:port, unix:/path, or systemd for the "
+		 "sockets that the unit hands over under the name hook; may be repeated." },
+	{ .name = "unix_mode",
+	  .type = CONFIG_TYPE_OCTAL,
+	  .fallback = "0660",
+	  .max = 0777,
+	  .offset = offsetof(struct config_server, unix_mode),
+	  .doc = "Mode of the unix sockets." },
+	{ .name = "unix_group",
+	  .type = CONFIG_TYPE_GROUP,
+	  .fallback = "",
+	  .offset = offsetof(struct config_server, unix_group),
+	  .doc = "Group of the unix sockets, so that a proxy may connect; empty leaves the "
+		 "daemon's own." },
+	{ .name = "max_connections",
+	  .type = CONFIG_TYPE_COUNT,
+	  .fallback = "4096",
+	  .min = 2,
+	  .max = 1000000,
+	  .offset = offsetof(struct config_server, max_connections),
+	  .doc = "Open connections in all." },
+	{ .name = "max_connections_per_ip",
+	  .type = CONFIG_TYPE_COUNT,
+	  .fallback = "0",
+	  .min = 1,
+	  .max = 1000000,
+	  .zero = "off",
+	  .offset = offsetof(struct config_server, max_connections_per_ip),
+	  .doc = "Open connections of one address; never applied to loopback, unix sockets and "
+		 "trusted_proxies." },
+	{ .name = "header_timeout",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "10s",
+	  .min = 100,
+	  .max = 10 * MINUTE,
+	  .offset = offsetof(struct config_server, header_timeout_ms),
+	  .doc = "Deadline for the whole request head, not for a pause in it." },
+	{ .name = "request_timeout",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "20s",
+	  .min = 100,
+	  .max = 10 * MINUTE,
+	  .offset = offsetof(struct config_server, request_timeout_ms),
+	  .doc = "Deadline for the whole request, body included; not below header_timeout and "
+		 "commit_timeout." },
+	{ .name = "trusted_proxies",
+	  .type = CONFIG_TYPE_NETWORKS,
+	  .fallback = "",
+	  .doc = "Peers whose X-Forwarded-For is believed (its right-most untrusted hop), "
+		 "separated by commas: addresses, CIDRs, and the word unix for peers on unix "
+		 "sockets." },
+	{ .name = "drain_timeout",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "15s",
+	  .min = 0,
+	  .max = 10 * MINUTE,
+	  .offset = offsetof(struct config_server, drain_timeout_ms),
+	  .doc = "How long a stop waits for open requests." },
+};
+
+static const struct config_key admin_keys[] = {
+	{ .name = "listen",
+	  .type = CONFIG_TYPE_LISTEN,
+	  .fallback = "127.0.0.1:8788",
+	  .offset = offsetof(struct config_admin, listen),
+	  .doc = "Where metrics, health, API and page are served, in the forms of [server] listen "
+		 "(the unit's socket is called admin); empty turns them off." },
+	{ .name = "token_file",
+	  .type = CONFIG_TYPE_FILE,
+	  .fallback = "",
+	  .offset = offsetof(struct config_admin, token_file),
+	  .live = true,
+	  .doc = "File with the bearer token that all but the health paths want; required when "
+		 "listen is neither loopback nor unix (a socket of systemd is taken for "
+		 "neither)." },
+};
+
+static const struct config_key store_keys[] = {
+	{ .name = "path",
+	  .type = CONFIG_TYPE_STORE_PATH,
+	  .fallback = "/var/lib/e2b-hookd/events.db",
+	  .offset = offsetof(struct config_store, path),
+	  .doc = "The SQLite file, on a local file system; its lock and control socket lie beside "
+		 "it." },
+	{ .name = "retention",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "90d",
+	  .max = CENTURY,
+	  .zero = "for ever",
+	  .offset = offsetof(struct config_store, retention_ms),
+	  .doc = "How long events, payloads and metadata are kept." },
+	{ .name = "ledger_retention",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "730d",
+	  .max = CENTURY,
+	  .zero = "for ever",
+	  .offset = offsetof(struct config_store, ledger_retention_ms),
+	  .doc = "How long sandboxes, runs and executions are kept, not below retention; hourly "
+		 "and daily sums are kept for ever." },
+	{ .name = "max_size",
+	  .type = CONFIG_TYPE_SIZE,
+	  .fallback = "0",
+	  .min = MIB,
+	  .max = 64 * TIB,
+	  .zero = "no limit",
+	  .offset = offsetof(struct config_store, max_size),
+	  .doc = "Size of the store above which the oldest payloads go first." },
+	{ .name = "queue_limit",
+	  .type = CONFIG_TYPE_COUNT,
+	  .fallback = "2048",
+	  .min = 1,
+	  .max = 999999,
+	  .offset = offsetof(struct config_store, queue_limit),
+	  .doc = "Deliveries that may wait for a commit, below max_connections; more are answered "
+		 "503." },
+	{ .name = "commit_timeout",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "5s",
+	  .min = 10,
+	  .max = 10 * MINUTE,
+	  .offset = offsetof(struct config_store, commit_timeout_ms),
+	  .doc = "A delivery that is not durable by then is answered 503; not above "
+		 "request_timeout." },
+	{ .name = "wal_limit",
+	  .type = CONFIG_TYPE_SIZE,
+	  .fallback = "256MiB",
+	  .min = MIB,
+	  .max = TIB,
+	  .offset = offsetof(struct config_store, wal_limit),
+	  .doc = "Size of the write-ahead log above which a warning names who holds it." },
+	{ .name = "max_run",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "24h",
+	  .min = SECOND,
+	  .max = 3650 * DAY,
+	  .offset = offsetof(struct config_store, max_run_ms),
+	  .doc = "A run without an end is closed as estimated after this." },
+};
+
+static const struct config_key source_keys[] = {
+	{ .name = "path",
+	  .type = CONFIG_TYPE_HTTP_PATH,
+	  .offset = offsetof(struct config_source, path),
+	  .live = true,
+	  .doc = "HTTP path of this source's deliveries; required, and no two sources share one." },
+	{ .name = "signature",
+	  .type = CONFIG_TYPE_SCHEME,
+	  .fallback = "e2b",
+	  .offset = offsetof(struct config_source, scheme),
+	  .live = true,
+	  .doc = "How its deliveries are signed." },
+	{ .name = "header",
+	  .type = CONFIG_TYPE_HEADER,
+	  .fallback = "x-signature-256",
+	  .offset = offsetof(struct config_source, header),
+	  .live = true,
+	  .doc = "Header that carries the signature; for hmac-sha256 only." },
+	{ .name = "secret_file",
+	  .type = CONFIG_TYPE_SECRET_FILE,
+	  .live = true,
+	  .doc = "File with one secret a line, all of them valid (for a rotation: add the new one, "
+		 "reload, change the sender, remove the old one, reload)." },
+	{ .name = "secret_credential",
+	  .type = CONFIG_TYPE_SECRET_CREDENTIAL,
+	  .doc = "Instead: name of a systemd credential with such content; a change of the content "
+		 "needs a restart." },
+	{ .name = "secret_env",
+	  .type = CONFIG_TYPE_SECRET_ENV,
+	  .live = true,
+	  .doc = "Instead: name of an environment variable that holds the path of such a file." },
+	{ .name = "events",
+	  .type = CONFIG_TYPE_GLOBS,
+	  .fallback = "*",
+	  .offset = offsetof(struct config_source, policy.events),
+	  .live = true,
+	  .doc = "What this source may say: patterns over the event's type or kind, separated by "
+		 "commas; !pattern excludes, and only exclusions mean all others." },
+	{ .name = "templates",
+	  .type = CONFIG_TYPE_GLOBS,
+	  .fallback = "*",
+	  .offset = offsetof(struct config_source, policy.templates),
+	  .live = true,
+	  .doc = "The same over template id or alias; an event without a template matches * "
+		 "only." },
+	{ .name = "teams",
+	  .type = CONFIG_TYPE_GLOBS,
+	  .fallback = "*",
+	  .offset = offsetof(struct config_source, policy.teams),
+	  .live = true,
+	  .doc = "The same over the team id." },
+	{ .name = "priced",
+	  .type = CONFIG_TYPE_YES_NO,
+	  .fallback = "yes",
+	  .offset = offsetof(struct config_source, priced),
+	  .live = true,
+	  .doc = "Whether runs of this source cost money here; no leaves their cost NULL." },
+	{ .name = "max_body",
+	  .type = CONFIG_TYPE_SIZE,
+	  .fallback = "1MiB",
+	  .min = KIB,
+	  .max = 64 * MIB,
+	  .offset = offsetof(struct config_source, max_body),
+	  .live = true,
+	  .doc = "Largest body; larger ones are answered 413." },
+};
+
+static const struct config_key template_keys[] = {
+	{ .name = "alias",
+	  .type = CONFIG_TYPE_ID,
+	  .offset = offsetof(struct config_template, alias),
+	  .live = true,
+	  .doc = "Name to show; an event that names the alias is taken for the id." },
+	{ .name = "vcpu",
+	  .type = CONFIG_TYPE_COUNT,
+	  .min = 1,
+	  .max = 1024,
+	  .offset = offsetof(struct config_template, vcpu),
+	  .live = true,
+	  .doc = "vCPUs of runs that report none, given together with memory_mb." },
+	{ .name = "memory_mb",
+	  .type = CONFIG_TYPE_COUNT,
+	  .min = 1,
+	  .max = 16777216,
+	  .offset = offsetof(struct config_template, memory_mb),
+	  .live = true,
+	  .doc = "Memory in MiB of runs that report none, given together with vcpu." },
+};
+
+static const struct config_key pricing_keys[] = {
+	{ .name = "vcpu_second_usd",
+	  .type = CONFIG_TYPE_RATE,
+	  .fallback = "0.000014",
+	  .max = DECIMAL_SCALE,
+	  .offset = offsetof(struct config_rates, vcpu_femto),
+	  .live = true,
+	  .doc = "Price of a vCPU for a second." },
+	{ .name = "gib_second_usd",
+	  .type = CONFIG_TYPE_RATE,
+	  .fallback = "0.0000045",
+	  .max = DECIMAL_SCALE,
+	  .offset = offsetof(struct config_rates, gib_femto),
+	  .live = true,
+	  .doc = "Price of a GiB of memory for a second." },
+};
+
+static const struct config_key log_keys[] = {
+	{ .name = "level",
+	  .type = CONFIG_TYPE_LOG_LEVEL,
+	  .fallback = "info",
+	  .offset = offsetof(struct config_log, level),
+	  .live = true,
+	  .doc = "The least important messages to show." },
+	{ .name = "format",
+	  .type = CONFIG_TYPE_LOG_FORMAT,
+	  .fallback = "text",
+	  .offset = offsetof(struct config_log, format),
+	  .live = true,
+	  .doc = "Lines for people, or a JSON object a line." },
+};
+
+#define KEYS(table) .keys = (table), .n_keys = ARRAY_SIZE(table)
+
+static_assert(ARRAY_SIZE(server_keys) <= CONFIG_SECTION_KEYS_MAX &&
+		      ARRAY_SIZE(store_keys) <= CONFIG_SECTION_KEYS_MAX &&
+		      ARRAY_SIZE(source_keys) <= CONFIG_SECTION_KEYS_MAX,
+	      "an instance has room for every key of its section");
+
+static const struct config_section sections[] = {
+	{ .name = "server",
+	  .doc = "The listener that E2B and other senders reach, through your TLS proxy.",
+	  .size = sizeof(struct config_server),
+	  .instances_max = 1,
+	  KEYS(server_keys) },
+	{ .name = "admin",
+	  .doc = "Metrics, health, the read API and the page.",
+	  .size = sizeof(struct config_admin),
+	  .instances_max = 1,
+	  KEYS(admin_keys) },
+	{ .name = "store",
+	  .doc = "Where events and costs are kept, and for how long.",
+	  .size = sizeof(struct config_store),
+	  .instances_max = 1,
+	  KEYS(store_keys) },
+	{ .name = "source",
+	  .naming = CONFIG_NAMED,
+	  .placeholder = "NAME",
+	  .doc = "Who may send: one section for each sender, at least one; NAME is yours to "
+		 "choose, up to 64 letters, digits, _ and -.",
+	  .size = sizeof(struct config_source),
+	  .instances_max = CONFIG_SOURCES_MAX,
+	  KEYS(source_keys) },
+	{ .name = "template",
+	  .naming = CONFIG_NAMED,
+	  .placeholder = "ID",
+	  .doc = "What is known about a template; ID as E2B sends it.",
+	  .size = sizeof(struct config_template),
+	  .instances_max = CONFIG_TEMPLATES_MAX,
+	  KEYS(template_keys) },
+	{ .name = "pricing",
+	  .naming = CONFIG_NAMED_OR_NOT,
+	  .placeholder = "DATE",
+	  .doc = "Prices in USD, exact decimals; [pricing YYYY-MM-DD] changes them from that UTC "
+		 "date on, and a key that it leaves out keeps the price of the entry before.",
+	  .size = sizeof(struct config_rates),
+	  .instances_max = PRICING_ENTRIES_MAX - 1, /* the base entry may come by default */
+	  KEYS(pricing_keys) },
+	{ .name = "log",
+	  .doc = "What is written to standard error, hence to the journal.",
+	  .size = sizeof(struct config_log),
+	  .instances_max = 1,
+	  KEYS(log_keys) },
+};
+
+const struct config_section *config_keys_sections(size_t *ret_n)
+{
+	*ret_n = ARRAY_SIZE(sections);
+	return sections;
+}
+
+const struct config_section *config_keys_section(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
+		if (strcmp(sections[i].name, name) == 0)
+			return &sections[i];
+	return NULL;
+}
+
+int config_keys_index(const struct config_section *section, const char *name)
+{
+	for (size_t i = 0; i < section->n_keys; i++)
+		if (strcmp(section->keys[i].name, name) == 0)
+			return (int)i;
+	return -1;
+}
+
+#define NAME_MAX_LEN 32
+
+static size_t min3(size_t a, size_t b, size_t c)
+{
+	return base_min_size(a, base_min_size(b, c));
+}
+
+/* Edits (insert, delete, change, swap of neighbours) between two names, letter case ignored;
+ * SIZE_MAX if a name is longer than any of ours could be. */
+static size_t keys_distance(const char *a, const char *b)
+{
+	size_t rows[3][NAME_MAX_LEN + 1];
+	size_t a_len = strlen(a), b_len = strlen(b);
+	if (a_len > NAME_MAX_LEN || b_len > NAME_MAX_LEN)
+		return SIZE_MAX;
+
+	for (size_t j = 0; j <= b_len; j++)
+		rows[0][j] = j;
+	for (size_t i = 1; i <= a_len; i++) {
+		size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
+		row[0] = i;
+		for (size_t j = 1; j <= b_len; j++) {
+			int x = tolower((unsigned char)a[i - 1]),
+			    y = tolower((unsigned char)b[j - 1]);
+			row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (x != y));
+			if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) &&
+			    y == tolower((unsigned char)a[i - 2]))
+				row[j] = base_min_size(row[j], above2[j - 2] + 1);
+		}
+	}
+	return rows[a_len % 3][b_len];
+}
+
+/* How far `name` is from the known `known`; SIZE_MAX if too far to be meant. A beginning of four
+ * letters or more (`secret`) or something tacked on (`retention_days`) is near. */
+static size_t keys_nearness(const char *name, const char *known)
+{
+	size_t shorter = base_min_size(strlen(name), strlen(known));
+	if (shorter >= 4 && strncasecmp(name, known, shorter) == 0)
+		return 1;
+	size_t distance = keys_distance(name, known);
+	return distance <= 1 + strlen(known) / 4 ? distance : SIZE_MAX;
+}
+
+static const struct config_key *keys_nearest(const struct config_section *section, const char *name,
+					     size_t *best)
+{
+	const struct config_key *found = NULL;
+	for (size_t i = 0; i < section->n_keys; i++) {
+		size_t distance = keys_nearness(name, section->keys[i].name);
+		if (distance < *best) {
+			*best = distance;
+			found = &section->keys[i];
+		}
+	}
+	return found;
+}
+
+void config_keys_suggest_section(const char *name, char buf[static CONFIG_WHY_MAX])
+{
+	const struct config_section *found = NULL;
+	size_t best = SIZE_MAX;
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(sections); i++) {
+		size_t distance = keys_nearness(name, sections[i].name);
+		if (distance < best) {
+			best = distance;
+			found = &sections[i];
+		}
+	}
+	if (found)
+		(void)snprintf(buf, CONFIG_WHY_MAX, "; did you mean [%s%s%s]?", found->name,
+			       found->naming == CONFIG_NAMED ? " " : "",
+			       found->naming == CONFIG_NAMED ? found->placeholder : "");
+}
+
+/* A key of this very name elsewhere comes first, then a near one here, then a near one elsewhere.
+ */
+void config_keys_suggest_key(const struct config_section *section, const char *name,
+			     char buf[static CONFIG_WHY_MAX])
+{
+	buf[0] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
+		if (config_keys_index(&sections[i], name) >= 0) {
+			(void)snprintf(
+				buf, CONFIG_WHY_MAX, "; it belongs in [%s%s%s]", sections[i].name,
+				sections[i].naming == CONFIG_NAMED ? " " : "",
+				sections[i].naming == CONFIG_NAMED ? sections[i].placeholder : "");
+			return;
+		}
+	size_t best = SIZE_MAX;
+	const struct config_key *key = keys_nearest(section, name, &best);
+	if (key) {
+		(void)snprintf(buf, CONFIG_WHY_MAX, "; did you mean \"%s\"?", key->name);
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(sections); i++) {
+		key = keys_nearest(&sections[i], name, &best);
+		if (key)
+			(void)snprintf(buf, CONFIG_WHY_MAX, "; did you mean \"%s\" of [%s]?",
+				       key->name, sections[i].name);
+	}
+}

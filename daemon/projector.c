@@ -1,0 +1,519 @@
+/* One slice: read pending events, merge each into its sandbox (each loaded once a slice), settle
+ * every sandbox that was touched, place executions, save, move the watermark. All in one
+ * transaction of the caller's thread.
+ *
+ * After a slice failed for another reason than the store, and for what was pending at start (the
+ * last process may have died on it), events are tried one by one, each recorded before it is tried.
+ */
+#include "projector.h"
+
+#include "clock.h"
+#include "config.h"
+#include "json.h"
+#include "log.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SLOTS 1024 /* of the table of touched sandboxes; a power of two, above any slice */
+#define TRIES_MAX 2
+#define TICK_SANDBOXES_MAX 256
+#define NAME_MAX_LEN 160
+
+struct projector_sized {
+	int64_t key; /* template */
+	int64_t vcpu, memory_mb; /* -1: no size */
+};
+
+struct projector {
+	struct storage *s;
+	const struct config *config;
+	struct ledger_terms terms;
+	int64_t cautious_until_seq; /* events up to here are tried one by one */
+	int term_error; /* a look-up inside a callback failed: the slice must not be kept */
+	struct log_limit complaint;
+
+	/* of the running slice */
+	struct ledger_sandbox *touched[SLOTS];
+	size_t n_touched;
+	struct projector_execution {
+		struct json_doc *doc; /* what event points into */
+		struct event *event;
+		int64_t seq, received_unix_ms;
+		struct ledger_sandbox *sandbox;
+		int64_t run_key;
+		struct ledger_dims dims;
+	} * executions;
+	size_t n_executions, executions_size;
+	int64_t last_seq;
+	int64_t deadline_us;
+	size_t left;
+};
+
+/* Terms: what the ledger asks about keys
+ * ------------------------------------------------------------------------- */
+
+static bool is_priced(void *ctx, int64_t source_key)
+{
+	struct projector *p = ctx;
+	char name[NAME_MAX_LEN];
+	if (!source_key || !p->config)
+		return true;
+	int r = storage_text(p->s, STORAGE_SOURCE, source_key, name, sizeof(name));
+	if (r < 0 && r != -ENOENT)
+		p->term_error = r;
+	const struct config_source *source = r < 0 ? NULL : config_source_by_name(p->config, name);
+	return !source || source->priced;
+}
+
+static bool size_of(void *ctx, int64_t template_key, int64_t *ret_vcpu, int64_t *ret_memory_mb)
+{
+	struct projector *p = ctx;
+	char id[NAME_MAX_LEN];
+	if (!template_key || !p->config)
+		return false;
+	int r = storage_text(p->s, STORAGE_TEMPLATE, template_key, id, sizeof(id));
+	if (r < 0 && r != -ENOENT)
+		p->term_error = r;
+	if (r < 0)
+		return false;
+	const struct config_template *t =
+		config_template_by_id(p->config, (struct span) { id, strlen(id) });
+	if (!t || t->vcpu < 0 || t->memory_mb < 0)
+		return false;
+	*ret_vcpu = t->vcpu;
+	*ret_memory_mb = t->memory_mb;
+	return true;
+}
+
+int projector_new(struct storage *s, struct projector **ret)
+{
+	struct projector *p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	p->s = s;
+	p->complaint.burst = 10;
+	struct storage_position position;
+	int r = storage_position(s, &position);
+	if (r < 0) {
+		free(p);
+		return r;
+	}
+	/* What was pending when the last process ended may be what ended it. */
+	p->cautious_until_seq = base_min_i64(position.stored_seq, position.folded_seq + SLOTS / 2);
+	*ret = p;
+	return 0;
+}
+
+static void free_event(struct event **event)
+{
+	if (*event)
+		event_finish(*event);
+	free(*event);
+}
+
+static void free_doc(struct json_doc **doc)
+{
+	json_doc_free(*doc);
+}
+
+static void finish_slice(struct projector *p)
+{
+	for (size_t i = 0; i < SLOTS && p->n_touched; i++) {
+		if (!p->touched[i])
+			continue;
+		ledger_sandbox_finish(p->touched[i]);
+		free(p->touched[i]);
+		p->touched[i] = NULL;
+		p->n_touched--;
+	}
+	for (size_t i = 0; i < p->n_executions; i++) {
+		free_event(&p->executions[i].event);
+		json_doc_free(p->executions[i].doc);
+	}
+	p->n_executions = 0;
+}
+
+void projector_free(struct projector *p)
+{
+	if (!p)
+		return;
+	finish_slice(p);
+	free(p->executions);
+	free(p);
+}
+
+void projector_set_config(struct projector *p, const struct config *config)
+{
+	p->config = config;
+	p->terms = (struct ledger_terms) {
+		.pricing = &config->pricing,
+		.priced = is_priced,
+		.size = size_of,
+		.ctx = p,
+		.max_run_ms = config->store.max_run_ms,
+	};
+}
+
+int64_t projector_folded_seq(const struct projector *p)
+{
+	struct storage_position position;
+	return storage_position(p->s, &position) < 0 ? 0 : position.folded_seq;
+}
+
+/* One slice
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static int touch(struct projector *p, struct span id, struct ledger_sandbox **ret)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	for (size_t i = 0; i < id.len; i++)
+		h = (h ^ (uint8_t)id.s[i]) * UINT64_C(0x100000001b3);
+	size_t slot = (h ^ (h >> 31)) & (SLOTS - 1);
+	for (; p->touched[slot]; slot = (slot + 1) & (SLOTS - 1)) {
+		struct ledger_sandbox *t = p->touched[slot];
+		if (strlen(t->id) == id.len && memcmp(t->id, id.s, id.len) == 0) {
+			*ret = t;
+			return 0;
+		}
+	}
+	assert(p->n_touched < SLOTS - 1);
+	struct ledger_sandbox *sandbox = calloc(1, sizeof(*sandbox));
+	if (!sandbox)
+		return -ENOMEM;
+	p->touched[slot] = sandbox;
+	p->n_touched++;
+	*ret = sandbox;
+	return storage_load_sandbox(p->s, id, sandbox);
+}
+
+/* Keeps an execution's event until its sandbox is settled. Takes over doc and event. */
+static int hold_execution(struct projector *p, struct json_doc **doc, struct event **event,
+			  const struct storage_event *stored, struct ledger_sandbox *sandbox,
+			  const struct ledger_event *le, int64_t run_key)
+{
+	if (p->n_executions == p->executions_size) {
+		size_t size = p->executions_size ? 2 * p->executions_size : 64;
+		void *grown = reallocarray(p->executions, size, sizeof(*p->executions));
+		if (!grown)
+			return -ENOMEM;
+		p->executions = grown;
+		p->executions_size = size;
+	}
+	p->executions[p->n_executions++] = (struct projector_execution) {
+		.doc = *doc,
+		.event = *event,
+		.seq = stored->seq,
+		.received_unix_ms = stored->received_unix_ms,
+		.sandbox = sandbox,
+		.run_key = run_key,
+		.dims = le->dims,
+	};
+	*doc = NULL;
+	*event = NULL;
+	return 0;
+}
+
+/* The template an event names: by id, or by its configured alias. */
+static struct span template_of(const struct projector *p, const struct event *e)
+{
+	struct span alias = e->template_id.s ? e->template_id : e->template_alias;
+	const struct config_template *t =
+		p->config && alias.s ? config_template_by_alias(p->config, alias) : NULL;
+	return t ? (struct span) { t->id, strlen(t->id) } : alias;
+}
+
+static int keys_of(struct projector *p, const struct event *e, int64_t source_key,
+		   struct ledger_event *ret, int64_t *ret_build_key)
+{
+	ret->dims.source_key = source_key;
+	int r = storage_key(p->s, STORAGE_TEMPLATE, template_of(p, e), &ret->dims.template_key);
+	if (r == 0)
+		r = storage_key(p->s, STORAGE_TEAM, e->team_id, &ret->dims.team_key);
+	if (r == 0)
+		r = storage_key(p->s, STORAGE_BUILD, e->build_id, ret_build_key);
+	if (r == 0)
+		r = storage_key(p->s, STORAGE_WORD, e->kill_reason, &ret->kill_reason_key);
+	return r;
+}
+
+/* Test events and others without a sandbox are linked, and that is all. */
+static bool is_about_a_sandbox(const struct event *e)
+{
+	return e->kind != EVENT_TEST && e->sandbox_id.s != NULL;
+}
+
+static int fold_into_sandbox(struct projector *p, const struct storage_event *stored,
+			     struct json_doc **doc, struct event **event,
+			     const struct ledger_event *le, struct storage_link *link)
+{
+	struct ledger_sandbox *sandbox;
+	int r = touch(p, (*event)->sandbox_id, &sandbox);
+	if (r == 0)
+		r = ledger_apply(sandbox, le);
+	if (r < 0)
+		return r;
+	link->sandbox_key = sandbox->key;
+	if ((*event)->run_id.s) {
+		struct ledger_run *run = ledger_run_named(sandbox, (*event)->run_id, true);
+		if (!run)
+			return -ENOMEM;
+		link->run_key = storage_run_key(p->s, run);
+	}
+	if ((*event)->kind != EVENT_CODE_EXECUTED)
+		return 0;
+	return hold_execution(p, doc, event, stored, sandbox, le, link->run_key);
+}
+
+static int fold_event(struct projector *p, const struct storage_event *stored,
+		      struct json_doc **doc, struct event **event)
+{
+	struct ledger_event le = { .event = *event, .seq = stored->seq };
+	struct storage_link link = { .seq = stored->seq };
+	int r = keys_of(p, *event, stored->source_key, &le, &link.build_key);
+	if (r < 0)
+		return r;
+	link.template_key = le.dims.template_key;
+	link.team_key = le.dims.team_key;
+	if (is_about_a_sandbox(*event))
+		r = fold_into_sandbox(p, stored, doc, event, &le, &link);
+	return r < 0 ? r : storage_put_link(p->s, &link);
+}
+
+static int read_event(struct span body, struct json_doc **ret_doc, struct event *ret)
+{
+	uint8_t digest[32];
+	char detail[160];
+	int r = signature_sha256(body.s, body.len, digest);
+	if (r == 0)
+		r = json_parse(body.s, body.len, ret_doc);
+	return r ? r : event_read(ret, json_root(*ret_doc), digest, detail);
+}
+
+static int fold_one(void *ctx, const struct storage_event *stored)
+{
+	struct projector *p = ctx;
+	if (p->left == 0 || (p->left % 16 == 0 && clock_mono_us() > p->deadline_us))
+		return 1; /* enough for this slice */
+	CLEANUP(free_doc) struct json_doc *doc = NULL;
+	CLEANUP(free_event) struct event *event = calloc(1, sizeof(*event));
+	if (!event)
+		return -ENOMEM;
+	int r = read_event(stored->body, &doc, event);
+	if (r == 0)
+		r = fold_event(p, stored, &doc, &event);
+	else if (r > 0)
+		r = -EBADMSG; /* accepted once, unreadable now */
+	if (r < 0)
+		return r;
+	p->last_seq = stored->seq;
+	p->left--;
+	return 0;
+}
+
+static int place_execution(struct projector *p, struct projector_execution *x)
+{
+	struct storage_execution row = {
+		.event = x->event,
+		.seq = x->seq,
+		.received_unix_ms = x->received_unix_ms,
+		.sandbox = x->sandbox,
+		.named_run_key = x->run_key,
+		.dims = x->dims,
+	};
+	ledger_execution_cost(x->event, &x->dims, &p->terms, &row.cost_nanousd, &row.cost_source);
+	struct storage_counts counts;
+	int r = storage_put_execution(p->s, &row, &counts);
+	if (r < 0)
+		return r;
+	x->sandbox->executions += counts.executions;
+	x->sandbox->failed_executions += counts.failed;
+	x->sandbox->loose_executions += counts.loose;
+	return 0;
+}
+
+static int settle_all(struct projector *p, int64_t now_ms)
+{
+	for (size_t i = 0; i < SLOTS; i++) {
+		struct ledger_sandbox *sandbox = p->touched[i];
+		if (!sandbox)
+			continue;
+		int r = ledger_settle(sandbox, &p->terms, now_ms);
+		if (r < 0)
+			return r;
+		for (size_t k = 0; k < sandbox->n_runs; k++)
+			(void)storage_run_key(p->s, &sandbox->runs[k]);
+	}
+	for (size_t i = 0; i < p->n_executions; i++) {
+		int r = place_execution(p, &p->executions[i]);
+		if (r < 0)
+			return r;
+	}
+	for (size_t i = 0; i < SLOTS; i++) {
+		int r = p->touched[i] ? storage_save_sandbox(p->s, p->touched[i]) : 0;
+		if (r < 0)
+			return r;
+	}
+	return p->term_error;
+}
+
+/* Folds up to `left` events in a transaction. 0, *ret_more: whether the slice ended before the log
+ * did. */
+static int fold_slice(struct projector *p, int64_t after_seq, bool *ret_more)
+{
+	p->term_error = 0;
+	p->last_seq = after_seq;
+	int r = storage_begin(p->s, false);
+	if (r < 0)
+		return r;
+	r = storage_pending(p->s, after_seq, p->left + 1, fold_one, p);
+	*ret_more = r == 1;
+	if (r >= 0)
+		r = settle_all(p, clock_unix_ms());
+	if (r == 0)
+		r = storage_set_folded(p->s, p->last_seq);
+	if (r == 0)
+		r = storage_commit(p->s);
+	if (r < 0)
+		storage_rollback(p->s);
+	finish_slice(p);
+	return r;
+}
+
+static bool is_storage_failure(int r)
+{
+	return r == -EIO || r == -ENOSPC || r == -EBUSY || r == -EUCLEAN || r == -EACCES ||
+	       r == -ENOMEM;
+}
+
+static void complain(struct projector *p, const char *what, int64_t seq, int r)
+{
+	if (log_limit_allows(&p->complaint, NULL))
+		log_line(LOG_LEVEL_ERROR, what, LOG_NUM("seq", seq),
+			 LOG_TEXT("error", strerror(-r)), LOG_TEXT("store", storage_error(p->s)));
+}
+
+/* Leaves one event out of the ledger: it stays in the log and is reported. */
+static int skip_event(struct projector *p, int64_t seq, const char *why)
+{
+	int r = storage_begin(p->s, true);
+	if (r < 0)
+		return r;
+	struct storage_link link = { .seq = seq };
+	r = storage_skip(p->s, seq, why);
+	if (r == 0)
+		r = storage_put_link(p->s, &link);
+	if (r == 0)
+		r = storage_set_folded(p->s, seq);
+	if (r == 0)
+		r = storage_commit(p->s);
+	if (r < 0)
+		storage_rollback(p->s);
+	return r;
+}
+
+static int note_trying(struct projector *p, int64_t seq, int64_t count)
+{
+	int r = storage_begin(p->s, false);
+	if (r < 0)
+		return r;
+	r = storage_set_trying(p->s, seq, count);
+	if (r == 0)
+		r = storage_commit(p->s);
+	if (r < 0)
+		storage_rollback(p->s);
+	return r;
+}
+
+static int first_pending(void *ctx, const struct storage_event *event)
+{
+	*(int64_t *)ctx = event->seq;
+	return 1;
+}
+
+/* Tries the next event alone, having said so first. */
+static int fold_cautiously(struct projector *p, const struct storage_position *at, bool *ret_more)
+{
+	int64_t seq = 0;
+	int r = storage_pending(p->s, at->folded_seq, 1, first_pending, &seq);
+	if (r <= 0) {
+		*ret_more = false;
+		return r;
+	}
+	int64_t tried = at->trying_seq == seq ? at->trying_count : 0;
+	if (tried >= TRIES_MAX) {
+		complain(p, "event skipped: the ledger failed on it twice", seq, -EBADMSG);
+		return skip_event(p, seq, "failed twice");
+	}
+	r = note_trying(p, seq, tried + 1);
+	if (r < 0)
+		return r;
+	p->left = 1;
+	r = fold_slice(p, at->folded_seq, ret_more);
+	*ret_more = true;
+	return r;
+}
+
+int projector_step(struct projector *p, int64_t budget_us, size_t events_max, bool *ret_more)
+{
+	struct storage_position at;
+	*ret_more = false;
+	int r = storage_position(p->s, &at);
+	if (r < 0 || at.folded_seq >= at.stored_seq)
+		return r;
+	p->deadline_us = clock_mono_us() + budget_us;
+	if (at.folded_seq < p->cautious_until_seq) {
+		r = fold_cautiously(p, &at, ret_more);
+	} else {
+		p->left = events_max < SLOTS / 2 ? events_max : SLOTS / 2;
+		r = fold_slice(p, at.folded_seq, ret_more);
+	}
+	if (r == 0 || is_storage_failure(r))
+		return r;
+	complain(p, "the ledger failed on an event", at.folded_seq + 1, r);
+	p->cautious_until_seq = at.stored_seq;
+	*ret_more = true;
+	return 0;
+}
+
+/* Missing ends
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+static int settle_due(struct projector *p, char **ids, size_t n, int64_t now_ms)
+{
+	p->term_error = 0;
+	int r = storage_begin(p->s, false);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n && r == 0; i++) {
+		struct ledger_sandbox *sandbox;
+		r = touch(p, (struct span) { ids[i], strlen(ids[i]) }, &sandbox);
+	}
+	if (r == 0)
+		r = settle_all(p, now_ms);
+	struct storage_position at;
+	if (r == 0)
+		r = storage_position(p->s, &at);
+	if (r == 0)
+		r = storage_set_folded(p->s, at.folded_seq);
+	if (r == 0)
+		r = storage_commit(p->s);
+	if (r < 0)
+		storage_rollback(p->s);
+	finish_slice(p);
+	return r;
+}
+
+int projector_tick(struct projector *p, int64_t now_unix_ms)
+{
+	char *ids[TICK_SANDBOXES_MAX];
+	size_t n;
+	int r = storage_due_sandboxes(p->s, now_unix_ms, ids, ARRAY_SIZE(ids), &n);
+	if (r == 0 && n > 0)
+		r = settle_due(p, ids, n, now_unix_ms);
+	for (size_t i = 0; i < n; i++)
+		free(ids[i]);
+	return r;
+}

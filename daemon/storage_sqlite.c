@@ -1,0 +1,484 @@
+/* The SQLite engine's ground: statements, binding, errors, transactions, upkeep.
+ *
+ * Invariant: one connection, one thread. Commits of deliveries run with synchronous=FULL; those of
+ * the ledger with NORMAL: they are derived, atomic, and reach the disk with the next durable
+ * commit, which syncs the whole write-ahead log.
+ */
+#include "storage_sqlite_internal.h"
+
+#include "clock.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#define CHECKPOINT_PAGES 1000 /* of the write-ahead log; SQLite's own default */
+
+static const char *const sql_texts[SQL_N] = {
+	[SQL_BEGIN] = "BEGIN IMMEDIATE",
+	[SQL_COMMIT] = "COMMIT",
+	[SQL_ROLLBACK] = "ROLLBACK",
+	[SQL_DURABLE] = "PRAGMA synchronous=FULL",
+	[SQL_NOT_DURABLE] = "PRAGMA synchronous=NORMAL",
+
+	[SQL_EVENT_INSERT] = "INSERT INTO event (seq, time_s, time_frac_ns, id, received_delta_ms, "
+			     "source_key, type_key, failed, webhook_key,"
+			     " delivery_id, deliveries, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
+			     "?, ?, 1, ?) ON CONFLICT (time_s, id) DO NOTHING",
+	[SQL_EVENT_AT] = "SELECT seq, payload FROM event WHERE time_s = ? AND id = ?",
+	[SQL_EVENT_AGAIN] = "UPDATE event SET deliveries = deliveries + 1 WHERE seq = ?",
+	[SQL_QUARANTINE_INSERT] = "INSERT INTO quarantined_body (source_key, received_ms, reason, "
+				  "detail, webhook_key, delivery_id, digest, deliveries,"
+				  " payload) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)"
+				  " ON CONFLICT (source_key, digest, reason) DO UPDATE SET "
+				  "deliveries = deliveries + 1 RETURNING deliveries",
+	[SQL_QUARANTINE_EXPIRE] =
+		"DELETE FROM quarantined_body WHERE id = (SELECT id FROM quarantined_body WHERE "
+		"received_ms < ?"
+		" ORDER BY received_ms LIMIT 1) RETURNING source_key, length(payload)",
+	[SQL_REJECTION_INSERT] =
+		"INSERT INTO rejection (source_key, received_ms, reason, remote_addr, webhook_id, "
+		"delivery_id,"
+		" signature, signature_id, signature_timestamp, payload_size, payload)"
+		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[SQL_REJECTION_OLDEST] = "SELECT id, coalesce(length(payload), 0) FROM rejection WHERE "
+				 "source_key = ? ORDER BY id LIMIT 1",
+	[SQL_REJECTION_DELETE] = "DELETE FROM rejection WHERE id = ?",
+	[SQL_REJECTION_EXPIRED] = "SELECT id, source_key, coalesce(length(payload), 0) FROM "
+				  "rejection WHERE received_ms < ?"
+				  " ORDER BY received_ms LIMIT 1",
+	[SQL_SIDE_GET] = "SELECT n_rows, bytes FROM side_size WHERE side = ? AND source_key = ?",
+	[SQL_SIDE_ADD] =
+		"INSERT INTO side_size (side, source_key, n_rows, bytes, dropped) VALUES (?, ?, ?, "
+		"?, ?)"
+		" ON CONFLICT (side, source_key) DO UPDATE SET n_rows = n_rows + excluded.n_rows,"
+		" bytes = bytes + excluded.bytes, dropped = dropped + excluded.dropped",
+	[SQL_FILTER_COUNT] = "INSERT INTO filter_count (source_key, reason, template_key, n, "
+			     "last_ms) VALUES (?, ?, ?, 1, ?)"
+			     " ON CONFLICT (source_key, reason, template_key)"
+			     " DO UPDATE SET n = n + 1, last_ms = max(last_ms, excluded.last_ms)",
+	[SQL_SECRET_USE] =
+		"INSERT INTO secret_use (source_key, position, fingerprint, n, last_ms) VALUES (?, "
+		"?, ?, ?, ?)"
+		" ON CONFLICT (source_key, position, fingerprint)"
+		" DO UPDATE SET n = n + excluded.n, last_ms = max(last_ms, excluded.last_ms)",
+
+	[SQL_TYPE_GET] =
+		"SELECT type_key FROM event_type WHERE type = ? AND kind = ? AND version IS ?",
+	[SQL_TYPE_ADD] = "INSERT INTO event_type (type, kind, version) VALUES (?, ?, ?)",
+	[SQL_SOURCE_GET] = "SELECT source_key FROM source WHERE name = ?",
+	[SQL_SOURCE_ADD] = "INSERT INTO source (name) VALUES (?)",
+	[SQL_SOURCE_TEXT] = "SELECT name FROM source WHERE source_key = ?",
+	[SQL_TEMPLATE_GET] = "SELECT template_key FROM template WHERE template_id = ?",
+	[SQL_TEMPLATE_ADD] = "INSERT INTO template (template_id) VALUES (?)",
+	[SQL_TEMPLATE_TEXT] = "SELECT template_id FROM template WHERE template_key = ?",
+	[SQL_TEMPLATE_ALIAS] = "UPDATE template SET alias = ? WHERE template_key = ?",
+	[SQL_TEMPLATE_NO_ALIAS] = "UPDATE template SET alias = NULL WHERE alias IS NOT NULL",
+	[SQL_TEAM_GET] = "SELECT team_key FROM team WHERE team_id = ?",
+	[SQL_TEAM_ADD] = "INSERT INTO team (team_id) VALUES (?)",
+	[SQL_TEAM_TEXT] = "SELECT team_id FROM team WHERE team_key = ?",
+	[SQL_BUILD_GET] = "SELECT build_key FROM build WHERE build_id = ?",
+	[SQL_BUILD_ADD] = "INSERT INTO build (build_id) VALUES (?)",
+	[SQL_BUILD_TEXT] = "SELECT build_id FROM build WHERE build_key = ?",
+	[SQL_WORD_GET] = "SELECT word_key FROM word WHERE word = ?",
+	[SQL_WORD_ADD] = "INSERT INTO word (word) VALUES (?)",
+	[SQL_WORD_TEXT] = "SELECT word FROM word WHERE word_key = ?",
+
+	[SQL_PENDING] = "SELECT seq, source_key, payload, time_s * 1000 + received_delta_ms FROM "
+			"event WHERE seq > ?"
+			" ORDER BY seq LIMIT ?",
+	[SQL_EVENT_ID] = "SELECT id FROM event WHERE seq = ?",
+	[SQL_POSITION_GET] = "SELECT max(folded_seq, coalesce((SELECT max(seq) FROM event), 0)), "
+			     "folded_seq, trying_seq, trying_count,"
+			     " (SELECT count(*) FROM skipped), fold_version, horizon_s,"
+			     " coalesce((SELECT max(time_s) FROM event), 0), change_seq FROM "
+			     "position WHERE one = 1",
+	[SQL_POSITION_FOLDED] = "UPDATE position SET folded_seq = ?, change_seq = max(change_seq, "
+				"?), trying_seq = 0, trying_count = 0"
+				" WHERE one = 1",
+	[SQL_POSITION_TRYING] =
+		"UPDATE position SET trying_seq = ?, trying_count = ? WHERE one = 1",
+	[SQL_POSITION_HORIZON] = "UPDATE position SET horizon_s = max(horizon_s, ?) WHERE one = 1",
+	[SQL_SKIP] = "INSERT INTO skipped (seq, reason) VALUES (?, ?) ON CONFLICT (seq) DO UPDATE "
+		     "SET reason = excluded.reason",
+	[SQL_LINK] = "INSERT OR REPLACE INTO event_link (seq, sandbox_key, run_key, template_key, "
+		     "build_key, team_key)"
+		     " VALUES (?, ?, ?, ?, ?, ?)",
+
+	[SQL_SANDBOX_GET] = "SELECT sandbox_key, names_run, first_event_ms, last_ns, last_seq, "
+			    "last_source_key, template_ns, template_seq,"
+			    " template_key, team_ns, team_seq, team_key, metadata_ns, "
+			    "metadata_seq, metadata, startup_ns, startup_seq, startup_ms,"
+			    " killed_ns, killed_seq, killed_source_key, killed_reason_key, "
+			    "n_loose, executions, failed_executions,"
+			    " loose_executions FROM sandbox WHERE sandbox_id = ?",
+	[SQL_SANDBOX_PUT] = "INSERT OR REPLACE INTO sandbox (sandbox_key, sandbox_id, names_run, "
+			    "first_event_ms, last_ns, last_seq,"
+			    " last_source_key, template_ns, template_seq, template_key, team_ns, "
+			    "team_seq, team_key, metadata_ns, metadata_seq,"
+			    " metadata, startup_ns, startup_seq, startup_ms, killed_ns, "
+			    "killed_seq, killed_source_key, killed_reason_key, n_loose,"
+			    " executions, failed_executions, loose_executions, time_s, state, "
+			    "created_ms, ended_ms, expires_ms, kill_reason_key,"
+			    " show_source_key, show_template_key, show_team_key, runs, runtime_ms, "
+			    "cost_nanousd, unknown_cost, changed_seq)"
+			    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+			    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+			    " ?, ?, ?, ?)",
+	[SQL_RUNS_GET] = "SELECT run_key, run_id, named, start_ns, start_seq, start_kind, "
+			 "start_source_key, start_template_key, start_team_key,"
+			 " end_ns, end_seq, end_fact_kind, end_source_key, end_template_key, "
+			 "end_team_key, end_reason_key, report_started_ms,"
+			 " report_ms, report_vcpu, report_memory_mb, timeout_ns, timeout_seq, "
+			 "timeout_ms, time_s, started_ms, ended_ms,"
+			 " end_kind, kill_reason_key, source_key, template_key, team_key, "
+			 "vcpu_count, memory_mb, runtime_ms, cost_nanousd,"
+			 " cost_source, vcpu_second_femto, gib_second_femto, due_ms FROM run WHERE "
+			 "sandbox_key = ?",
+	[SQL_RUN_PUT] = "INSERT OR REPLACE INTO run (run_key, sandbox_key, run_id, named, "
+			"start_ns, start_seq, start_kind, start_source_key,"
+			" start_template_key, start_team_key, end_ns, end_seq, end_fact_kind, "
+			"end_source_key, end_template_key, end_team_key,"
+			" end_reason_key, report_started_ms, report_ms, report_vcpu, "
+			"report_memory_mb, timeout_ns, timeout_seq, timeout_ms,"
+			" time_s, started_ms, ended_ms, end_kind, kill_reason_key, source_key, "
+			"template_key, team_key, vcpu_count, memory_mb,"
+			" runtime_ms, cost_nanousd, cost_source, vcpu_second_femto, "
+			"gib_second_femto, due_ms, changed_seq)"
+			" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+			"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+			" ?, ?, ?, ?)",
+	[SQL_RUN_DELETE] = "DELETE FROM run WHERE run_key = ?",
+	[SQL_LOOSE_GET] = "SELECT seq, time_ns, kind, source_key, template_key, team_key, "
+			  "kill_reason_key, timeout_ms, report_started_ms,"
+			  " report_ms, report_vcpu, report_memory_mb FROM loose_event WHERE "
+			  "sandbox_key = ? ORDER BY seq",
+	[SQL_LOOSE_PUT] = "INSERT OR REPLACE INTO loose_event (sandbox_key, seq, time_ns, kind, "
+			  "source_key, template_key, team_key,"
+			  " kill_reason_key, timeout_ms, report_started_ms, report_ms, "
+			  "report_vcpu, report_memory_mb)"
+			  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[SQL_EXECUTION_GET] = "SELECT seq, event_ns, event_id, failed, named_run FROM execution"
+			      " WHERE sandbox_key = ? AND execution_id = ?",
+	[SQL_EXECUTION_DELETE] = "DELETE FROM execution WHERE seq = ?",
+	[SQL_EXECUTION_PUT] = "INSERT INTO execution (seq, sandbox_key, execution_id, event_id, "
+			      "event_ns, time_s, started_ms, finished_ms,"
+			      " named_run, run_key, source_key, template_key, team_key, kind_key, "
+			      "language_key, status, failed, exit_code,"
+			      " error_name, error_value, duration_ms, attempt, final, vcpu_count, "
+			      "memory_mb, cost_nanousd, cost_source, changed_seq)"
+			      " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+			      "?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[SQL_EXECUTION_LOOSE] = "SELECT seq, coalesce(started_ms, event_ns / 1000000), "
+				"coalesce(run_key, 0) FROM execution"
+				" WHERE sandbox_key = ? AND named_run = 0",
+	[SQL_EXECUTION_MOVE] = "UPDATE execution SET run_key = ?, changed_seq = ? WHERE seq = ?",
+	[SQL_DUE] = "SELECT DISTINCT s.sandbox_id FROM run r JOIN sandbox s ON s.sandbox_key = "
+		    "r.sandbox_key"
+		    " WHERE r.end_kind = 0 AND r.time_s IS NOT NULL AND r.due_ms <= ? LIMIT ?",
+};
+
+static int errno_of(int code)
+{
+	switch (code & 0xff) {
+	case SQLITE_OK:
+	case SQLITE_ROW:
+	case SQLITE_DONE:
+		return 0;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return -EBUSY;
+	case SQLITE_FULL:
+		return -ENOSPC;
+	case SQLITE_NOMEM:
+		return -ENOMEM;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+		return -EUCLEAN;
+	case SQLITE_READONLY:
+	case SQLITE_PERM:
+	case SQLITE_AUTH:
+		return -EACCES;
+	case SQLITE_CANTOPEN:
+	case SQLITE_IOERR:
+		return -EIO;
+	default:
+		return -EINVAL;
+	}
+}
+
+int storage_sqlite_fail(struct storage *s, int code, const char *what)
+{
+	(void)snprintf(s->error, sizeof(s->error), "%s: %s (SQLite %d)", what,
+		       s->db ? sqlite3_errmsg(s->db) : sqlite3_errstr(code), code);
+	int r = errno_of(code);
+	return r ? r : -EINVAL;
+}
+
+const char *storage_error(const struct storage *s)
+{
+	return s->error;
+}
+
+sqlite3_stmt *storage_sqlite_statement(struct storage *s, enum storage_sql sql)
+{
+	sqlite3_stmt **slot = &s->statements[sql];
+	if (*slot) {
+		(void)sqlite3_reset(*slot);
+		return *slot;
+	}
+	int code = sqlite3_prepare_v3(s->db, sql_texts[sql], -1, SQLITE_PREPARE_PERSISTENT, slot,
+				      NULL);
+	if (code != SQLITE_OK)
+		(void)storage_sqlite_fail(s, code, "cannot prepare a statement");
+	return *slot;
+}
+
+static bool hex_value(char c, uint8_t *ret)
+{
+	if (c >= '0' && c <= '9')
+		*ret = (uint8_t)(c - '0');
+	else if (c >= 'a' && c <= 'f')
+		*ret = (uint8_t)(c - 'a' + 10);
+	else
+		return false;
+	return true;
+}
+
+/* A lower-case UUID in its canonical form as 16 bytes. */
+static bool uuid_bytes(struct span id, uint8_t ret[static 16])
+{
+	if (id.len != 36)
+		return false;
+	size_t n = 0;
+	for (size_t i = 0; i < 36;) {
+		if (i == 8 || i == 13 || i == 18 || i == 23) {
+			if (id.s[i++] != '-')
+				return false;
+			continue;
+		}
+		uint8_t high, low;
+		if (!hex_value(id.s[i], &high) || !hex_value(id.s[i + 1], &low))
+			return false;
+		ret[n++] = (uint8_t)(high << 4 | low);
+		i += 2;
+	}
+	return true;
+}
+
+int storage_sqlite_bind_id(sqlite3_stmt *statement, int i, struct span id)
+{
+	uint8_t bytes[16];
+	if (!id.s)
+		return sqlite3_bind_null(statement, i);
+	if (uuid_bytes(id, bytes))
+		return sqlite3_bind_blob(statement, i, bytes, 16, SQLITE_TRANSIENT);
+	return sqlite3_bind_text(statement, i, id.s, (int)id.len, SQLITE_STATIC);
+}
+
+static int bind_number(sqlite3_stmt *statement, int i, int64_t number, bool is_null)
+{
+	return is_null ? sqlite3_bind_null(statement, i) : sqlite3_bind_int64(statement, i, number);
+}
+
+static int bind_one(sqlite3_stmt *statement, int i, char format, va_list *args)
+{
+	struct span text;
+	int64_t number;
+	switch (format) {
+	case 'i':
+		return sqlite3_bind_int64(statement, i, va_arg(*args, int64_t));
+	case 'z':
+		number = va_arg(*args, int64_t);
+		return bind_number(statement, i, number, number == 0);
+	case 'a':
+		number = va_arg(*args, int64_t);
+		return bind_number(statement, i, number, number == INT64_MIN);
+	case 's':
+		text = va_arg(*args, struct span);
+		return sqlite3_bind_text(statement, i, text.s, (int)text.len, SQLITE_STATIC);
+	case 'b':
+		text = va_arg(*args, struct span);
+		return text.s ? sqlite3_bind_blob(statement, i, text.s, (int)text.len,
+						  SQLITE_STATIC)
+			      : sqlite3_bind_null(statement, i);
+	case 'd':
+		return storage_sqlite_bind_id(statement, i, va_arg(*args, struct span));
+	case 'D':
+		text.s = va_arg(*args, const char *);
+		text.len = strlen(text.s);
+		return storage_sqlite_bind_id(statement, i, text);
+	default:
+		assert(format == 'c');
+		return sqlite3_bind_text(statement, i, va_arg(*args, const char *), -1,
+					 SQLITE_STATIC);
+	}
+}
+
+int storage_sqlite_bind(struct storage *s, sqlite3_stmt *statement, const char *format, ...)
+{
+	if (!statement)
+		return -EIO;
+	va_list args;
+	va_start(args, format);
+	int code = SQLITE_OK;
+	for (int i = 1; format[i - 1] && code == SQLITE_OK; i++)
+		code = bind_one(statement, i, format[i - 1], &args);
+	va_end(args);
+	return code == SQLITE_OK ? 0 : storage_sqlite_fail(s, code, "cannot bind");
+}
+
+int storage_sqlite_step(struct storage *s, sqlite3_stmt *statement)
+{
+	if (!statement)
+		return -EIO;
+	int code = sqlite3_step(statement);
+	if (code == SQLITE_ROW)
+		return 1;
+	if (code == SQLITE_DONE) {
+		(void)sqlite3_reset(statement);
+		return 0;
+	}
+	int r = storage_sqlite_fail(s, sqlite3_extended_errcode(s->db), "the store failed");
+	(void)sqlite3_reset(statement);
+	return r;
+}
+
+int storage_sqlite_run(struct storage *s, sqlite3_stmt *statement)
+{
+	int r = storage_sqlite_step(s, statement);
+	if (r == 1) {
+		(void)sqlite3_reset(statement);
+		return 0;
+	}
+	return r;
+}
+
+int64_t storage_sqlite_absent(sqlite3_stmt *statement, int column)
+{
+	return sqlite3_column_type(statement, column) == SQLITE_NULL
+		       ? INT64_MIN
+		       : sqlite3_column_int64(statement, column);
+}
+
+void storage_sqlite_copy(sqlite3_stmt *statement, int column, char *buf, size_t size)
+{
+	const unsigned char *text = sqlite3_column_text(statement, column);
+	(void)snprintf(buf, size, "%s", text ? (const char *)text : "");
+}
+
+void storage_sqlite_id(sqlite3_stmt *statement, int column, char buf[static EVENT_ID_MAX + 1])
+{
+	if (sqlite3_column_type(statement, column) != SQLITE_BLOB ||
+	    sqlite3_column_bytes(statement, column) != 16) {
+		storage_sqlite_copy(statement, column, buf, EVENT_ID_MAX + 1);
+		return;
+	}
+	const uint8_t *bytes = sqlite3_column_blob(statement, column);
+	static const char digits[] = "0123456789abcdef";
+	char *p = buf;
+	for (int i = 0; i < 16; i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*p++ = '-';
+		*p++ = digits[bytes[i] >> 4];
+		*p++ = digits[bytes[i] & 15];
+	}
+	*p = '\0';
+}
+
+/* synchronous can only be set outside of a transaction. */
+static int set_durable(struct storage *s, bool durable)
+{
+	if (s->is_durable == durable)
+		return 0;
+	int r = storage_sqlite_run(
+		s, storage_sqlite_statement(s, durable ? SQL_DURABLE : SQL_NOT_DURABLE));
+	if (r == 0)
+		s->is_durable = durable;
+	return r;
+}
+
+int storage_begin(struct storage *s, bool durable)
+{
+	assert(!s->in_transaction);
+	int r = set_durable(s, durable);
+	if (r < 0)
+		return r;
+	r = storage_sqlite_run(s, storage_sqlite_statement(s, SQL_BEGIN));
+	s->in_transaction = r == 0;
+	s->change_seq = 0;
+	return r;
+}
+
+int storage_commit(struct storage *s)
+{
+	assert(s->in_transaction);
+	int r = storage_sqlite_run(s, storage_sqlite_statement(s, SQL_COMMIT));
+	if (r == 0)
+		s->in_transaction = false;
+	return r;
+}
+
+void storage_rollback(struct storage *s)
+{
+	/* SQLite may have rolled back by itself (a full disk, an I/O error). */
+	if (s->in_transaction && !sqlite3_get_autocommit(s->db)) {
+		char error[STORAGE_ERROR_MAX];
+		(void)snprintf(error, sizeof(error), "%s", s->error);
+		(void)!storage_sqlite_run(s, storage_sqlite_statement(s, SQL_ROLLBACK));
+		(void)snprintf(s->error, sizeof(s->error), "%s", error);
+	}
+	s->in_transaction = false;
+	storage_sqlite_forget_dims(s);
+	(void)!storage_sqlite_load_position(s);
+}
+
+static int64_t file_size(const char *path, const char *suffix)
+{
+	char name[4096];
+	struct stat st;
+	(void)snprintf(name, sizeof(name), "%s%s", path, suffix);
+	return stat(name, &st) == 0 ? (int64_t)st.st_size : 0;
+}
+
+/* stat(2) only: opening and closing one of SQLite's files in this process would drop its locks. */
+void storage_stats(struct storage *s, struct storage_stats *ret)
+{
+	struct statvfs fs;
+	ret->wal_bytes = file_size(s->path, "-wal");
+	ret->database_bytes = file_size(s->path, "");
+	ret->free_bytes =
+		statvfs(s->path, &fs) == 0 ? (int64_t)fs.f_bavail * (int64_t)fs.f_frsize : -1;
+}
+
+int storage_maintain(struct storage *s)
+{
+	int log_frames = 0, done_frames = 0;
+	int code = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log_frames,
+					     &done_frames);
+	if (code != SQLITE_OK && code != SQLITE_BUSY)
+		return storage_sqlite_fail(s, code, "checkpoint failed");
+	s->wal_frames = 0;
+	return 0;
+}
+
+static int count_frames(void *ctx, sqlite3 *db, const char *name, int frames)
+{
+	(void)db;
+	(void)name;
+	((struct storage *)ctx)->wal_frames = frames;
+	return SQLITE_OK;
+}
+
+/* Replaces SQLite's own checkpoint at commit: that one would run before the batch is answered. */
+void storage_sqlite_watch_wal(struct storage *s)
+{
+	(void)sqlite3_wal_hook(s->db, count_frames, s);
+}
+
+bool storage_wants_upkeep(const struct storage *s)
+{
+	return s->wal_frames >= CHECKPOINT_PAGES;
+}

@@ -1,0 +1,133 @@
+/* What the files of the SQLite engine share. */
+#pragma once
+
+#include "recent.h"
+#include "storage.h"
+
+#include <sqlite3.h>
+
+#define STORAGE_APPLICATION_ID 0x45324244 /* "E2BD" */
+#define STORAGE_FOLD_VERSION 1
+#define STORAGE_RECENT_IDS 100000
+#define STORAGE_DIM_CACHE 1024 /* a power of two */
+
+enum storage_sql {
+	SQL_BEGIN,
+	SQL_COMMIT,
+	SQL_ROLLBACK,
+	SQL_DURABLE,
+	SQL_NOT_DURABLE,
+	/* log */
+	SQL_EVENT_INSERT,
+	SQL_EVENT_AT,
+	SQL_EVENT_AGAIN,
+	SQL_QUARANTINE_INSERT,
+	SQL_QUARANTINE_EXPIRE,
+	SQL_REJECTION_INSERT,
+	SQL_REJECTION_OLDEST,
+	SQL_REJECTION_DELETE,
+	SQL_REJECTION_EXPIRED,
+	SQL_SIDE_GET,
+	SQL_SIDE_ADD,
+	SQL_FILTER_COUNT,
+	SQL_SECRET_USE,
+	/* dimensions */
+	SQL_TYPE_GET,
+	SQL_TYPE_ADD,
+	SQL_SOURCE_GET,
+	SQL_SOURCE_ADD,
+	SQL_SOURCE_TEXT,
+	SQL_TEMPLATE_GET,
+	SQL_TEMPLATE_ADD,
+	SQL_TEMPLATE_TEXT,
+	SQL_TEMPLATE_ALIAS,
+	SQL_TEMPLATE_NO_ALIAS,
+	SQL_TEAM_GET,
+	SQL_TEAM_ADD,
+	SQL_TEAM_TEXT,
+	SQL_BUILD_GET,
+	SQL_BUILD_ADD,
+	SQL_BUILD_TEXT,
+	SQL_WORD_GET,
+	SQL_WORD_ADD,
+	SQL_WORD_TEXT,
+	/* ledger */
+	SQL_PENDING,
+	SQL_EVENT_ID,
+	SQL_POSITION_GET,
+	SQL_POSITION_FOLDED,
+	SQL_POSITION_TRYING,
+	SQL_POSITION_HORIZON,
+	SQL_SKIP,
+	SQL_LINK,
+	SQL_SANDBOX_GET,
+	SQL_SANDBOX_PUT,
+	SQL_RUNS_GET,
+	SQL_RUN_PUT,
+	SQL_RUN_DELETE,
+	SQL_LOOSE_GET,
+	SQL_LOOSE_PUT,
+	SQL_EXECUTION_GET,
+	SQL_EXECUTION_DELETE,
+	SQL_EXECUTION_PUT,
+	SQL_EXECUTION_LOOSE,
+	SQL_EXECUTION_MOVE,
+	SQL_DUE,
+	SQL_N,
+};
+
+/* Texts and keys of one dimension, direct-mapped by hash: a miss costs a query, nothing else. */
+struct storage_dim_cache {
+	struct storage_dim_entry {
+		char *text;
+		int64_t key;
+	} entries[STORAGE_DIM_CACHE];
+};
+
+struct storage {
+	sqlite3 *db;
+	int lock_fd;
+	char *path;
+	struct storage_options options;
+	sqlite3_stmt *statements[SQL_N];
+	char error[STORAGE_ERROR_MAX];
+	bool in_transaction, is_durable; /* is_durable: what PRAGMA synchronous says now */
+	int64_t next_seq, next_sandbox_key, next_run_key;
+	int64_t newest_s;
+	int wal_frames; /* in the write-ahead log after the last commit */
+	int64_t change_seq; /* of the open transaction; 0: none given yet */
+	int64_t last_change_seq;
+	struct storage_position position;
+	struct recent *recent;
+	struct storage_dim_cache dims[STORAGE_WORD + 1];
+	struct storage_dim_cache types;
+	char id_text[EVENT_ID_MAX + 1]; /* what id_of returned last */
+};
+
+/* The statement, prepared at first use and reset; NULL with s->error set. */
+sqlite3_stmt *storage_sqlite_statement(struct storage *s, enum storage_sql sql);
+/* Binds by a format: i int64, z int64 with 0 as NULL, a int64 with INT64_MIN as NULL, s span as
+ * text (absent: NULL), b span as blob, d span as an id (UUID blob or text), D a C string likewise,
+ * c C string. */
+MUST_CHECK int storage_sqlite_bind(struct storage *s, sqlite3_stmt *statement, const char *format,
+				   ...);
+/* Steps once: 1 a row, 0 done, negative errno. */
+MUST_CHECK int storage_sqlite_step(struct storage *s, sqlite3_stmt *statement);
+/* Bind-less and bound statements that return nothing. */
+MUST_CHECK int storage_sqlite_run(struct storage *s, sqlite3_stmt *statement);
+/* Takes down what SQLite says and turns its code into an errno. */
+int storage_sqlite_fail(struct storage *s, int code, const char *what);
+
+/* Columns: an int64, or INT64_MIN / 0 for NULL; text into a bounded buffer; an id as text. */
+int64_t storage_sqlite_absent(sqlite3_stmt *statement, int column);
+void storage_sqlite_copy(sqlite3_stmt *statement, int column, char *buf, size_t size);
+void storage_sqlite_id(sqlite3_stmt *statement, int column, char buf[static EVENT_ID_MAX + 1]);
+
+int storage_sqlite_type_key(struct storage *s, const struct event *event,
+			    int64_t *ret_key) MUST_CHECK;
+void storage_sqlite_forget_dims(struct storage *s); /* after a rollback */
+void storage_sqlite_dims_finish(struct storage *s);
+int storage_sqlite_load_position(struct storage *s) MUST_CHECK;
+int storage_sqlite_bind_id(sqlite3_stmt *statement, int i,
+			   struct span id) MUST_CHECK; /* a SQLite code */
+void storage_sqlite_watch_wal(struct storage *s);

@@ -1,0 +1,361 @@
+/* The log: what a delivery becomes. Events with their identity, quarantine and rejections with
+ * their bounds, counters. */
+#include "storage_sqlite_internal.h"
+
+#include "clock.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define QUARANTINE_AGE_MAX_MS (INT64_C(30) * 86400 * 1000)
+
+static struct span text_span(const char *text)
+{
+	return (struct span) { text, strlen(text) };
+}
+
+/* What all kinds of row have in common. */
+struct put {
+	const struct storage_delivery *delivery;
+	int64_t source_key, webhook_key;
+};
+
+static int prepare_put(struct storage *s, const struct storage_delivery *delivery, struct put *ret)
+{
+	ret->delivery = delivery;
+	ret->webhook_key = 0;
+	int r = storage_key(s, STORAGE_SOURCE, text_span(delivery->source), &ret->source_key);
+	if (r < 0 || delivery->judged->verdict == INGEST_REJECT)
+		return r;
+	return storage_key(s, STORAGE_WORD, delivery->webhook_id, &ret->webhook_key);
+}
+
+/* Quarantine and rejections: bounds
+ * ----------------------------------------------------------------------------- */
+
+static int side_get(struct storage *s, const char *side, int64_t source_key, int64_t *ret_rows,
+		    int64_t *ret_bytes)
+{
+	*ret_rows = *ret_bytes = 0;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_SIDE_GET);
+	int r = storage_sqlite_bind(s, statement, "ci", side, source_key);
+	if (r == 0)
+		r = storage_sqlite_step(s, statement);
+	if (r <= 0)
+		return r;
+	*ret_rows = sqlite3_column_int64(statement, 0);
+	*ret_bytes = sqlite3_column_int64(statement, 1);
+	(void)sqlite3_reset(statement);
+	return 0;
+}
+
+static int side_add(struct storage *s, const char *side, int64_t source_key, int64_t rows,
+		    int64_t bytes, int64_t dropped)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_SIDE_ADD);
+	int r = storage_sqlite_bind(s, statement, "ciiii", side, source_key, rows, bytes, dropped);
+	return r < 0 ? r : storage_sqlite_run(s, statement);
+}
+
+/* Removes quarantined bodies that are over age, one by one: there are few. */
+static int expire_quarantine(struct storage *s, int64_t now_ms)
+{
+	for (;;) {
+		sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_QUARANTINE_EXPIRE);
+		int r = storage_sqlite_bind(s, statement, "i", now_ms - QUARANTINE_AGE_MAX_MS);
+		if (r == 0)
+			r = storage_sqlite_step(s, statement);
+		if (r <= 0)
+			return r;
+		int64_t source_key = sqlite3_column_int64(statement, 0);
+		int64_t bytes = sqlite3_column_int64(statement, 1);
+		(void)sqlite3_reset(statement);
+		r = side_add(s, "quarantine", source_key, -1, -bytes, 0);
+		if (r < 0)
+			return r;
+	}
+}
+
+static int quarantine_has_room(struct storage *s, const struct put *p, bool *ret)
+{
+	int64_t rows, bytes;
+	int r = side_get(s, "quarantine", p->source_key, &rows, &bytes);
+	*ret = rows < s->options.quarantine_rows_max &&
+	       bytes + (int64_t)p->delivery->body.len <= s->options.quarantine_bytes_max;
+	return r;
+}
+
+static int put_quarantined(struct storage *s, const struct put *p, enum ingest_reason reason,
+			   const char *detail, enum storage_outcome *ret_outcome)
+{
+	const struct storage_delivery *d = p->delivery;
+	bool room = false;
+	int r = expire_quarantine(s, d->received_unix_ms);
+	if (r == 0)
+		r = quarantine_has_room(s, p, &room);
+	if (r < 0)
+		return r;
+	*ret_outcome = room ? STORAGE_QUARANTINED : STORAGE_QUARANTINE_FULL;
+	if (!room)
+		return 0;
+	struct span digest = { (const char *)d->judged->digest, 16 };
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_QUARANTINE_INSERT);
+	r = storage_sqlite_bind(s, statement, "iicczdbb", p->source_key, d->received_unix_ms,
+				ingest_reason_name(reason), detail, p->webhook_key, d->delivery_id,
+				digest, d->body);
+	if (r == 0)
+		r = storage_sqlite_step(s, statement);
+	if (r < 0)
+		return r;
+	bool is_new = sqlite3_column_int64(statement, 0) == 1;
+	(void)sqlite3_reset(statement);
+	return is_new ? side_add(s, "quarantine", p->source_key, 1, (int64_t)d->body.len, 0) : 0;
+}
+
+static int drop_rejection(struct storage *s, int64_t id, int64_t source_key, int64_t bytes)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_REJECTION_DELETE);
+	int r = storage_sqlite_bind(s, statement, "i", id);
+	if (r == 0)
+		r = storage_sqlite_run(s, statement);
+	return r < 0 ? r : side_add(s, "rejection", source_key, -1, -bytes, 1);
+}
+
+/* The oldest goes first, until one more of `len` bytes fits. */
+static int make_room_for_rejection(struct storage *s, int64_t source_key, int64_t len)
+{
+	for (;;) {
+		int64_t rows, bytes;
+		int r = side_get(s, "rejection", source_key, &rows, &bytes);
+		if (r < 0)
+			return r;
+		if (rows < s->options.rejection_rows_max &&
+		    bytes + len <= s->options.rejection_bytes_max)
+			return 0;
+		sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_REJECTION_OLDEST);
+		r = storage_sqlite_bind(s, statement, "i", source_key);
+		if (r == 0)
+			r = storage_sqlite_step(s, statement);
+		if (r <= 0)
+			return r;
+		int64_t id = sqlite3_column_int64(statement, 0),
+			size = sqlite3_column_int64(statement, 1);
+		(void)sqlite3_reset(statement);
+		r = drop_rejection(s, id, source_key, size);
+		if (r < 0)
+			return r;
+	}
+}
+
+static int expire_rejections(struct storage *s, int64_t now_ms)
+{
+	for (;;) {
+		sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_REJECTION_EXPIRED);
+		int r = storage_sqlite_bind(s, statement, "i",
+					    now_ms - s->options.rejection_age_max_ms);
+		if (r == 0)
+			r = storage_sqlite_step(s, statement);
+		if (r <= 0)
+			return r;
+		int64_t id = sqlite3_column_int64(statement, 0),
+			source_key = sqlite3_column_int64(statement, 1);
+		int64_t size = sqlite3_column_int64(statement, 2);
+		(void)sqlite3_reset(statement);
+		r = drop_rejection(s, id, source_key, size);
+		if (r < 0)
+			return r;
+	}
+}
+
+/* Could a rejection be accepted once the secret is mended? Then its body and headers are kept. */
+static bool is_worth_keeping(enum ingest_reason reason)
+{
+	return reason == INGEST_REASON_SIGNATURE_WRONG || reason == INGEST_REASON_SIGNATURE_EXPIRED;
+}
+
+static int put_rejection(struct storage *s, const struct put *p)
+{
+	const struct storage_delivery *d = p->delivery;
+	bool keep = is_worth_keeping(d->judged->reason) && d->body.s &&
+		    (int64_t)d->body.len <= s->options.rejection_bytes_max;
+	struct span body = keep ? d->body : SPAN_ABSENT;
+	int r = expire_rejections(s, d->received_unix_ms);
+	if (r == 0)
+		r = make_room_for_rejection(s, p->source_key, (int64_t)body.len);
+	if (r < 0)
+		return r;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_REJECTION_INSERT);
+	r = storage_sqlite_bind(s, statement, "iiccddsssib", p->source_key, d->received_unix_ms,
+				ingest_reason_name(d->judged->reason), d->remote_addr,
+				d->webhook_id, d->delivery_id, keep ? d->signature : SPAN_ABSENT,
+				keep ? d->signature_id : SPAN_ABSENT,
+				keep ? d->signature_timestamp : SPAN_ABSENT, d->body_len, body);
+	if (r == 0)
+		r = storage_sqlite_run(s, statement);
+	return r < 0 ? r : side_add(s, "rejection", p->source_key, 1, (int64_t)body.len, 0);
+}
+
+static int put_filtered(struct storage *s, const struct put *p)
+{
+	const struct ingest_result *judged = p->delivery->judged;
+	int64_t template_key;
+	int r = storage_key(s, STORAGE_TEMPLATE, judged->event.template_id, &template_key);
+	if (r < 0)
+		return r;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_FILTER_COUNT);
+	r = storage_sqlite_bind(s, statement, "icii", p->source_key,
+				ingest_reason_name(judged->reason), template_key,
+				p->delivery->received_unix_ms);
+	return r < 0 ? r : storage_sqlite_run(s, statement);
+}
+
+/* Events
+ * --------------------------------------------------------------------------------------------------------
+ */
+
+static int64_t floor_seconds(int64_t ns)
+{
+	return ns >= 0 ? ns / CLOCK_NS_PER_S : -((-ns + CLOCK_NS_PER_S - 1) / CLOCK_NS_PER_S);
+}
+
+/* 1: an event with this identity is stored, with the same body or (*ret_same false) another. */
+static int find_event(struct storage *s, int64_t time_s, const char *id, struct span body,
+		      int64_t *ret_seq, bool *ret_same)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_AT);
+	int r = storage_sqlite_bind(s, statement, "iD", time_s, id);
+	if (r == 0)
+		r = storage_sqlite_step(s, statement);
+	if (r <= 0)
+		return r;
+	*ret_seq = sqlite3_column_int64(statement, 0);
+	const void *stored = sqlite3_column_blob(statement, 1);
+	size_t len = (size_t)sqlite3_column_bytes(statement, 1);
+	*ret_same = len == body.len && memcmp(stored, body.s, len) == 0;
+	(void)sqlite3_reset(statement);
+	return 1;
+}
+
+struct confirm {
+	struct storage *s;
+	const char *id;
+};
+
+static int confirm_other(void *ctx, int64_t time_s)
+{
+	const struct confirm *c = ctx;
+	int64_t seq;
+	bool same;
+	return find_event(c->s, time_s, c->id, (struct span) { "", 0 }, &seq, &same);
+}
+
+static int insert_event(struct storage *s, const struct put *p, int64_t time_s, bool *ret_inserted)
+{
+	const struct storage_delivery *d = p->delivery;
+	const struct event *e = &d->judged->event;
+	int64_t type_key;
+	int r = storage_sqlite_type_key(s, e, &type_key);
+	if (r < 0)
+		return r;
+	int64_t failed = e->kind == EVENT_CODE_EXECUTED ? (int64_t)e->execution.failed : INT64_MIN;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_INSERT);
+	r = storage_sqlite_bind(s, statement, "iiiDiiiazds", s->next_seq, time_s,
+				e->time_unix_ns - time_s * CLOCK_NS_PER_S, e->id,
+				d->received_unix_ms - time_s * 1000, p->source_key, type_key,
+				failed, p->webhook_key, d->delivery_id, d->body);
+	if (r == 0)
+		r = storage_sqlite_run(s, statement);
+	*ret_inserted = r == 0 && sqlite3_changes(s->db) == 1;
+	return r;
+}
+
+static int count_again(struct storage *s, int64_t seq)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_AGAIN);
+	int r = storage_sqlite_bind(s, statement, "i", seq);
+	return r < 0 ? r : storage_sqlite_run(s, statement);
+}
+
+static int put_reused(struct storage *s, const struct put *p, enum storage_outcome *ret_outcome,
+		      enum ingest_reason *ret_reason)
+{
+	*ret_reason = INGEST_REASON_ID_REUSED;
+	return put_quarantined(s, p, INGEST_REASON_ID_REUSED,
+			       "id: an event with this id and another body is stored", ret_outcome);
+}
+
+static int put_known(struct storage *s, const struct put *p, int64_t time_s,
+		     enum storage_outcome *ret_outcome, enum ingest_reason *ret_reason)
+{
+	int64_t seq;
+	bool same;
+	int r = find_event(s, time_s, p->delivery->judged->event.id, p->delivery->body, &seq,
+			   &same);
+	if (r < 0)
+		return r;
+	assert(r == 1);
+	if (!same)
+		return put_reused(s, p, ret_outcome, ret_reason);
+	*ret_outcome = STORAGE_DUPLICATE;
+	return count_again(s, seq);
+}
+
+static int put_event(struct storage *s, const struct put *p, enum storage_outcome *ret_outcome,
+		     enum ingest_reason *ret_reason)
+{
+	const struct event *e = &p->delivery->judged->event;
+	int64_t time_s = floor_seconds(e->time_unix_ns);
+	struct confirm confirm = { s, e->id };
+	int r = recent_others(s->recent, text_span(e->id), time_s, confirm_other, &confirm);
+	if (r < 0)
+		return r;
+	if (r == 1)
+		return put_reused(s, p, ret_outcome, ret_reason);
+	bool inserted;
+	r = insert_event(s, p, time_s, &inserted);
+	if (r < 0)
+		return r;
+	if (!inserted)
+		return put_known(s, p, time_s, ret_outcome, ret_reason);
+	s->next_seq++;
+	s->newest_s = base_max_i64(s->newest_s, time_s);
+	recent_add(s->recent, text_span(e->id), time_s);
+	*ret_outcome = STORAGE_STORED;
+	return 0;
+}
+
+int storage_put(struct storage *s, const struct storage_delivery *delivery,
+		enum storage_outcome *ret_outcome, enum ingest_reason *ret_reason)
+{
+	struct put p;
+	int r = prepare_put(s, delivery, &p);
+	if (r < 0)
+		return r;
+	const struct ingest_result *judged = delivery->judged;
+	*ret_reason = judged->reason;
+	switch (judged->verdict) {
+	case INGEST_STORE:
+		return put_event(s, &p, ret_outcome, ret_reason);
+	case INGEST_FILTERED:
+		*ret_outcome = STORAGE_FILTERED;
+		return put_filtered(s, &p);
+	case INGEST_QUARANTINE:
+		return put_quarantined(s, &p, judged->reason, judged->detail, ret_outcome);
+	case INGEST_REJECT:
+		*ret_outcome = STORAGE_REJECTED;
+		return put_rejection(s, &p);
+	}
+	return -EINVAL;
+}
+
+int storage_count_secret(struct storage *s, const struct storage_secret_use *use)
+{
+	int64_t source_key;
+	int r = storage_key(s, STORAGE_SOURCE, text_span(use->source), &source_key);
+	if (r < 0)
+		return r;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_SECRET_USE);
+	r = storage_sqlite_bind(s, statement, "iicii", source_key, (int64_t)use->position,
+				use->fingerprint, use->n, use->last_unix_ms);
+	return r < 0 ? r : storage_sqlite_run(s, statement);
+}

@@ -1,0 +1,357 @@
+/* Opening the store: lock, checks, settings, migrations. Every refusal says in one line what to do.
+ *
+ * Settings that are fixed when the file is created (docs/PERFORMANCE.md has the measurement):
+ * page_size 4096, auto_vacuum INCREMENTAL, so that pruning can give space back to the file system.
+ * Persistent -wal and -shm files let readers without any write right open the database while the
+ * daemon is down (without them SQLite would have to create them).
+ */
+#include "storage_sqlite_internal.h"
+
+#include "clock.h"
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <linux/magic.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#define FILE_MODE 0640 /* SQLite gives -wal and -shm the mode of the database */
+#define CIFS_MAGIC 0xff534d42
+#define BUSY_TIMEOUT_MS 2000 /* below commit_timeout: a foreign lock becomes a 503, not a hang */
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverlength-strings"
+static const struct migration {
+	int version;
+	const char *name, *sql;
+} migrations[] = {
+#include "schema_sqlite.inc"
+};
+#pragma GCC diagnostic pop
+
+#define SCHEMA_VERSION ((int)ARRAY_SIZE(migrations))
+
+/* Sentences for the operator; always returns `code`. */
+static int refuse(char error[static STORAGE_ERROR_MAX], int code, const char *fmt, ...)
+	PRINTF_LIKE(3, 4);
+
+static int refuse(char error[static STORAGE_ERROR_MAX], int code, const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	(void)vsnprintf(error, STORAGE_ERROR_MAX, fmt, args);
+	va_end(args);
+	return code;
+}
+
+static int check_directory(const char *path, char error[static STORAGE_ERROR_MAX])
+{
+	CLEANUP_FREE char *copy = strdup(path);
+	if (!copy)
+		return -ENOMEM;
+	const char *dir = dirname(copy);
+	struct stat st;
+	if (stat(dir, &st) < 0)
+		return refuse(
+			error, -errno,
+			"%s: %s: create the directory and give it to the daemon's user (mode 0750)",
+			dir, strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return refuse(error, -ENOTDIR,
+			      "%s: not a directory: set [store] path to a file in a directory",
+			      dir);
+	if (access(dir, W_OK | X_OK) < 0)
+		return refuse(error, -errno,
+			      "%s: %s: the daemon's user (uid %u) must be able to write there: "
+			      "chown it, mode 0750",
+			      dir, strerror(errno), (unsigned int)geteuid());
+	struct statfs fs;
+	if (statfs(dir, &fs) == 0) {
+		unsigned long type = (unsigned long)fs.f_type & 0xffffffff;
+		if (type == NFS_SUPER_MAGIC || type == SMB_SUPER_MAGIC ||
+		    type == SMB2_SUPER_MAGIC || type == CIFS_MAGIC || type == AFS_SUPER_MAGIC ||
+		    type == CEPH_SUPER_MAGIC)
+			return refuse(error, -EOPNOTSUPP,
+				      "%s: a network file system: SQLite's locks are not safe "
+				      "there; use a local disk",
+				      dir);
+	}
+	return 0;
+}
+
+static int take_lock(struct storage *s, char error[static STORAGE_ERROR_MAX])
+{
+	char path[4096];
+	(void)snprintf(path, sizeof(path), "%s.lock", s->path);
+	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+	if (s->lock_fd < 0)
+		return refuse(error, -errno, "%s: %s: the daemon's user (uid %u) must own it", path,
+			      strerror(errno), (unsigned int)geteuid());
+	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return refuse(error, errno == EWOULDBLOCK ? -EBUSY : -errno,
+			      "%s: another e2b-hookd uses this store: stop it, or give this one "
+			      "another [store] path",
+			      s->path);
+	return 0;
+}
+
+/* Creates the file with the right mode, and mends the mode of what a restore left behind. */
+static int prepare_files(struct storage *s, char error[static STORAGE_ERROR_MAX])
+{
+	int fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+	if (fd < 0)
+		return refuse(error, -errno,
+			      "%s: %s: the daemon's user (uid %u) must be able to write it",
+			      s->path, strerror(errno), (unsigned int)geteuid());
+	(void)close(fd); /* before SQLite opens it: closing later would drop its locks */
+	static const char *const suffixes[] = { "", "-wal", "-shm" };
+	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+		char path[4096];
+		struct stat st;
+		(void)snprintf(path, sizeof(path), "%s%s", s->path, suffixes[i]);
+		if (stat(path, &st) < 0)
+			continue;
+		if (access(path, R_OK | W_OK) < 0)
+			return refuse(error, -errno,
+				      "%s: owned by uid %u and not writable: a reader made it in a "
+				      "group-writable directory; set the"
+				      " directory's mode to 0750, chown the file to uid %u",
+				      path, (unsigned int)st.st_uid, (unsigned int)geteuid());
+		if (st.st_uid == geteuid() && (st.st_mode & 0777) != FILE_MODE)
+			(void)!chmod(path, FILE_MODE);
+	}
+	return 0;
+}
+
+static int pragma_number(struct storage *s, const char *sql, int64_t *ret)
+{
+	sqlite3_stmt *statement = NULL;
+	int code = sqlite3_prepare_v2(s->db, sql, -1, &statement, NULL);
+	if (code == SQLITE_OK)
+		code = sqlite3_step(statement);
+	*ret = code == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : -1;
+	(void)sqlite3_finalize(statement);
+	return code == SQLITE_ROW ? 0 : storage_sqlite_fail(s, code, sql);
+}
+
+static int run_sql(struct storage *s, const char *sql)
+{
+	int code = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
+	return code == SQLITE_OK ? 0 : storage_sqlite_fail(s, code, "cannot set up the store");
+}
+
+/* Whose database is it? An empty file is ours to fill. */
+static int check_identity(struct storage *s, char error[static STORAGE_ERROR_MAX],
+			  int64_t *ret_version)
+{
+	int64_t application, tables;
+	int r = pragma_number(s, "SELECT count(*) FROM sqlite_schema", &tables);
+	if (r == 0)
+		r = pragma_number(s, "PRAGMA application_id", &application);
+	if (r == 0)
+		r = pragma_number(s, "PRAGMA user_version", ret_version);
+	if (r == -EUCLEAN)
+		return refuse(error, r,
+			      "%s: not a usable SQLite database (%s): move it away, or set another "
+			      "[store] path",
+			      s->path, s->error);
+	if (r < 0)
+		return refuse(error, r, "%s: %s", s->path, s->error);
+	if (application != STORAGE_APPLICATION_ID && (tables > 0 || application != 0))
+		return refuse(error, -EPERM,
+			      "%s: a database of another application (application_id 0x%08llx): "
+			      "set another [store] path",
+			      s->path, (unsigned long long)application);
+	if (*ret_version > SCHEMA_VERSION)
+		return refuse(error, -EPROTO,
+			      "%s: made by a newer e2b-hookd (schema %lld, this one knows %d): "
+			      "install that version again",
+			      s->path, (long long)*ret_version, SCHEMA_VERSION);
+	return 0;
+}
+
+static int apply_settings(struct storage *s, char error[static STORAGE_ERROR_MAX])
+{
+	int on = 1;
+	int64_t value;
+	(void)sqlite3_file_control(s->db, "main", SQLITE_FCNTL_PERSIST_WAL, &on);
+	(void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	int r = run_sql(
+		s,
+		"PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON;"
+		"PRAGMA trusted_schema=OFF; PRAGMA secure_delete=OFF; PRAGMA wal_autocheckpoint=0;"
+		"PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-8192; PRAGMA "
+		"synchronous=FULL");
+	if (r == 0)
+		r = pragma_number(s, "PRAGMA synchronous", &value);
+	if (r == 0 && value != 2)
+		r = -EIO;
+	if (r < 0)
+		return refuse(error, r, "%s: %s", s->path, s->error);
+	s->is_durable = true;
+	storage_sqlite_watch_wal(s);
+	return 0;
+}
+
+static int use_wal(struct storage *s, char error[static STORAGE_ERROR_MAX])
+{
+	sqlite3_stmt *statement = NULL;
+	int code = sqlite3_prepare_v2(s->db, "PRAGMA journal_mode=WAL", -1, &statement, NULL);
+	if (code == SQLITE_OK)
+		code = sqlite3_step(statement);
+	bool ok = code == SQLITE_ROW &&
+		  strcmp((const char *)sqlite3_column_text(statement, 0), "wal") == 0;
+	(void)sqlite3_finalize(statement);
+	if (ok)
+		return 0;
+	int r = code == SQLITE_ROW ? -EOPNOTSUPP
+				   : storage_sqlite_fail(s, code, "no write-ahead log");
+	return refuse(error, r,
+		      "%s: the file system does not support SQLite's write-ahead log (%s): use a "
+		      "local disk",
+		      s->path, code == SQLITE_ROW ? "refused" : s->error);
+}
+
+static int migrate_to(struct storage *s, const struct migration *m)
+{
+	char stamp[256];
+	(void)snprintf(stamp, sizeof(stamp),
+		       "PRAGMA application_id=%d; PRAGMA user_version=%d;"
+		       "UPDATE position SET schema_version=%d, migrated_ms=%lld WHERE one=1",
+		       STORAGE_APPLICATION_ID, m->version, m->version, (long long)clock_unix_ms());
+	int r = run_sql(s, m->sql);
+	return r < 0 ? r : run_sql(s, stamp);
+}
+
+/* All steps in one transaction: the old schema or the new one, never between. */
+static int migrate(struct storage *s, int64_t version, char error[static STORAGE_ERROR_MAX])
+{
+	if (version == SCHEMA_VERSION)
+		return 0;
+	int r = run_sql(s, "BEGIN IMMEDIATE");
+	const char *name = "";
+	for (size_t i = (size_t)version; r == 0 && i < ARRAY_SIZE(migrations); i++) {
+		name = migrations[i].name;
+		r = migrate_to(s, &migrations[i]);
+	}
+	if (r == 0)
+		r = run_sql(s, "COMMIT");
+	if (r == 0)
+		return 0;
+	r = refuse(error, r, "%s: cannot bring the schema from version %lld to %d (%s): %s",
+		   s->path, (long long)version, SCHEMA_VERSION, name, s->error);
+	(void)!run_sql(s, "ROLLBACK");
+	return r;
+}
+
+/* The latest ids by event time, oldest first, so that the ring forgets the oldest. */
+static int load_recent(struct storage *s)
+{
+	int r = recent_new(STORAGE_RECENT_IDS, &s->recent);
+	if (r < 0)
+		return r;
+	sqlite3_stmt *statement = NULL;
+	int code = sqlite3_prepare_v2(
+		s->db,
+		"SELECT time_s, id FROM event WHERE time_s >= coalesce((SELECT time_s FROM event"
+		" ORDER BY time_s DESC LIMIT 1 OFFSET 99999), 0) ORDER BY time_s",
+		-1, &statement, NULL);
+	while (code == SQLITE_OK || code == SQLITE_ROW) {
+		code = sqlite3_step(statement);
+		if (code != SQLITE_ROW)
+			break;
+		char id[EVENT_ID_MAX + 1];
+		storage_sqlite_id(statement, 1, id);
+		recent_add(s->recent, (struct span) { id, strlen(id) },
+			   sqlite3_column_int64(statement, 0));
+	}
+	(void)sqlite3_finalize(statement);
+	return code == SQLITE_DONE ? 0 : storage_sqlite_fail(s, code, "cannot read the latest ids");
+}
+
+static int load_counters(struct storage *s)
+{
+	int r = storage_sqlite_load_position(s);
+	if (r == 0)
+		r = pragma_number(s, "SELECT coalesce(max(sandbox_key), 0) + 1 FROM sandbox",
+				  &s->next_sandbox_key);
+	if (r == 0)
+		r = pragma_number(s, "SELECT coalesce(max(run_key), 0) + 1 FROM run",
+				  &s->next_run_key);
+	return r < 0 ? r : load_recent(s);
+}
+
+static int open_database(struct storage *s, char error[static STORAGE_ERROR_MAX])
+{
+	int code = sqlite3_open_v2(s->path, &s->db,
+				   SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
+					   SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
+				   NULL);
+	if (code != SQLITE_OK) {
+		int r = storage_sqlite_fail(s, code, "cannot open");
+		return refuse(error, r, "%s: %s", s->path, s->error);
+	}
+	(void)sqlite3_extended_result_codes(s->db, 1);
+	(void)sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
+	int64_t version = 0;
+	int r = run_sql(s, "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL");
+	if (r < 0)
+		return refuse(error, r, "%s: %s", s->path, s->error);
+	r = check_identity(s, error, &version);
+	if (r == 0)
+		r = use_wal(s, error);
+	if (r == 0)
+		r = apply_settings(s, error);
+	if (r == 0)
+		r = migrate(s, version, error);
+	if (r < 0)
+		return r;
+	r = load_counters(s);
+	return r < 0 ? refuse(error, r, "%s: %s", s->path, s->error) : 0;
+}
+
+int storage_open(const struct storage_options *options, struct storage **ret,
+		 char error[static STORAGE_ERROR_MAX])
+{
+	error[0] = '\0';
+	struct storage *s = calloc(1, sizeof(*s));
+	if (!s)
+		return refuse(error, -ENOMEM, "out of memory");
+	s->lock_fd = -1;
+	s->options = *options;
+	s->path = strdup(options->path);
+	int r = s->path ? check_directory(s->path, error) : -ENOMEM;
+	if (r == 0)
+		r = take_lock(s, error);
+	if (r == 0)
+		r = prepare_files(s, error);
+	if (r == 0)
+		r = open_database(s, error);
+	if (r < 0) {
+		storage_close(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+void storage_close(struct storage *s)
+{
+	if (!s)
+		return;
+	for (size_t i = 0; i < SQL_N; i++)
+		(void)sqlite3_finalize(s->statements[i]);
+	int code = sqlite3_close(s->db);
+	assert(code == SQLITE_OK);
+	recent_free(s->recent);
+	storage_sqlite_dims_finish(s);
+	if (s->lock_fd >= 0)
+		(void)close(s->lock_fd);
+	free(s->path);
+	free(s);
+}

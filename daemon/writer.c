@@ -1,0 +1,567 @@
+/* The loop: take all that waits, one transaction, answer, upkeep; and the shared state around it
+ * under one lock.
+ *
+ * A batch that fails for a reason of one job (not of the disk) is tried again job by job, so that
+ * one bad row cannot fail its neighbours. The lock covers the queues, the secret counters and the
+ * health figures; never a call into the store.
+ */
+#include "writer.h"
+
+#include "clock.h"
+#include "config.h"
+#include "log.h"
+#include "projector.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define SLICE_US 3000
+#define SLICE_EVENTS 256
+#define FOLD_EVERY_MS 100 /* under load: at the latest; or when SLICE_EVENTS are pending */
+#define TICK_MS 1000
+#define WAKERS_MAX 32
+#define SECRETS_MAX 512 /* sources x secrets */
+#define RETRY_MS 1000 /* pause of the projector after the store failed */
+
+struct writer {
+	struct storage *s;
+	struct projector *projector;
+	size_t queue_limit;
+	pthread_t thread;
+	bool started;
+	_Atomic int64_t horizon_s;
+
+	pthread_mutex_t lock; /* everything below */
+	pthread_cond_t wake;
+	struct writer_job *first, **last;
+	struct writer_task *first_task, **last_task;
+	size_t n_queued;
+	bool stopping;
+	const struct config *next_config; /* set by writer_set_config, taken by the thread */
+	struct writer_secret {
+		char source[65];
+		struct storage_secret_use use;
+	} secrets[SECRETS_MAX];
+	size_t n_secrets;
+	struct writer_health health;
+
+	/* writer thread only */
+	const struct config *config;
+	int64_t last_fold_ms, last_tick_ms, retry_fold_ms;
+	bool more_to_fold;
+	struct log_limit complaint;
+};
+
+/* Queue
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+int writer_new(struct storage *s, const struct writer_options *options, struct writer **ret)
+{
+	struct writer *w = calloc(1, sizeof(*w));
+	if (!w)
+		return -ENOMEM;
+	w->s = s;
+	w->queue_limit = options->queue_limit;
+	w->last = &w->first;
+	w->last_task = &w->first_task;
+	w->complaint.burst = 5;
+	(void)pthread_mutex_init(&w->lock, NULL);
+	pthread_condattr_t attr;
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&w->wake, &attr);
+	(void)pthread_condattr_destroy(&attr);
+	int r = projector_new(s, &w->projector);
+	if (r < 0) {
+		writer_free(w);
+		return r;
+	}
+	writer_set_config(w, options->config);
+	*ret = w;
+	return 0;
+}
+
+void writer_free(struct writer *w)
+{
+	if (!w)
+		return;
+	assert(!w->started);
+	projector_free(w->projector);
+	config_unref((struct config *)w->config);
+	config_unref((struct config *)w->next_config);
+	(void)pthread_cond_destroy(&w->wake);
+	(void)pthread_mutex_destroy(&w->lock);
+	free(w);
+}
+
+int writer_submit(struct writer *w, struct writer_job *job)
+{
+	job->next = NULL;
+	(void)pthread_mutex_lock(&w->lock);
+	int r = w->stopping ? -ESHUTDOWN : w->n_queued >= w->queue_limit ? -EAGAIN : 0;
+	if (r == 0) {
+		bool was_empty = !w->first;
+		*w->last = job;
+		w->last = &job->next;
+		w->n_queued++;
+		if (was_empty)
+			(void)pthread_cond_signal(&w->wake);
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+	return r;
+}
+
+int writer_submit_task(struct writer *w, struct writer_task *task)
+{
+	task->next = NULL;
+	(void)pthread_mutex_lock(&w->lock);
+	int r = w->stopping ? -ESHUTDOWN : 0;
+	if (r == 0) {
+		*w->last_task = task;
+		w->last_task = &task->next;
+		(void)pthread_cond_signal(&w->wake);
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+	return r;
+}
+
+void writer_set_config(struct writer *w, const struct config *config)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	struct config *old = (struct config *)w->next_config;
+	w->next_config = config_ref((struct config *)config);
+	(void)pthread_cond_signal(&w->wake);
+	(void)pthread_mutex_unlock(&w->lock);
+	config_unref(old);
+}
+
+/* Up to WRITER_BATCH_MAX jobs, in order. */
+static struct writer_job *take_batch(struct writer *w, size_t *ret_n)
+{
+	struct writer_job *first = w->first, *end = first;
+	size_t n = first ? 1 : 0;
+	while (end && end->next && n < WRITER_BATCH_MAX) {
+		end = end->next;
+		n++;
+	}
+	if (end) {
+		w->first = end->next;
+		end->next = NULL;
+		if (!w->first)
+			w->last = &w->first;
+	}
+	w->n_queued -= n;
+	*ret_n = n;
+	return first;
+}
+
+/* Batches
+ * --------------------------------------------------------------------------------------------------------
+ */
+
+static bool is_durable(const struct writer_job *first)
+{
+	for (const struct writer_job *job = first; job; job = job->next)
+		if (job->durable)
+			return true;
+	return false;
+}
+
+static int put_all(struct writer *w, struct writer_job *first, const struct writer_job *end)
+{
+	for (struct writer_job *job = first; job != end; job = job->next) {
+		int r = storage_put(w->s, &job->delivery, &job->outcome, &job->reason);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* One transaction over the jobs from first up to (not including) end. */
+static int write_jobs(struct writer *w, struct writer_job *first, const struct writer_job *end,
+		      bool durable)
+{
+	int r = storage_begin(w->s, durable);
+	if (r < 0)
+		return r;
+	r = put_all(w, first, end);
+	if (r == 0)
+		r = storage_commit(w->s);
+	if (r < 0)
+		storage_rollback(w->s);
+	return r;
+}
+
+static bool is_disk_failure(int r)
+{
+	return r == -EIO || r == -ENOSPC || r == -EBUSY || r == -EUCLEAN || r == -EACCES;
+}
+
+static void complain(struct writer *w, const char *what, int r)
+{
+	unsigned int held_back = 0;
+	if (log_limit_allows(&w->complaint, &held_back))
+		log_line(LOG_LEVEL_ERROR, what, LOG_TEXT("error", strerror(-r)),
+			 LOG_TEXT("store", storage_error(w->s)),
+			 LOG_NUM("lines_held_back", held_back));
+}
+
+static int write_batch(struct writer *w, struct writer_job *first)
+{
+	int r = write_jobs(w, first, NULL, is_durable(first));
+	for (struct writer_job *job = first; job; job = job->next)
+		job->status = r;
+	if (r == 0 || is_disk_failure(r) || !first->next)
+		return r;
+	int last = 0;
+	for (struct writer_job *job = first; job; job = job->next) {
+		job->status = write_jobs(w, job, job->next, job->durable);
+		if (job->status < 0)
+			last = job->status;
+	}
+	return last;
+}
+
+/* Health figures, for other threads. r: how the last commit went. */
+static void publish(struct writer *w, int r, bool committed)
+{
+	struct storage_position at;
+	if (storage_position(w->s, &at) < 0)
+		at = (struct storage_position) { 0 };
+	(void)pthread_mutex_lock(&w->lock);
+	w->health.last_error = r;
+	(void)snprintf(w->health.last_error_text, sizeof(w->health.last_error_text), "%s",
+		       r < 0 ? storage_error(w->s) : "");
+	if (committed)
+		w->health.last_commit_mono_ms = clock_mono_ms();
+	w->health.stored_seq = at.stored_seq;
+	w->health.folded_seq = at.folded_seq;
+	w->health.horizon_unix_s = at.horizon_unix_s;
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+static void publish_sizes(struct writer *w)
+{
+	struct storage_stats stats;
+	storage_stats(w->s, &stats);
+	(void)pthread_mutex_lock(&w->lock);
+	w->health.stats = stats;
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+/* done() gives each job back to its owner, who may free it at once: so the wakers are collected
+ * first. */
+static void answer(struct writer_job *first)
+{
+	struct writer_waker *wakers[WAKERS_MAX];
+	size_t n = 0;
+	for (struct writer_job *job = first; job; job = job->next) {
+		struct writer_waker *waker = job->waker;
+		size_t i = 0;
+		while (i < n && wakers[i] != waker)
+			i++;
+		if (waker && i == n) {
+			assert(n < WAKERS_MAX);
+			wakers[n++] = waker;
+		}
+	}
+	for (struct writer_job *job = first, *next; job; job = next) {
+		next = job->next;
+		job->done(job);
+	}
+	for (size_t i = 0; i < n; i++)
+		wakers[i]->wake(wakers[i]->ctx);
+}
+
+static void run_batch(struct writer *w, struct writer_job *first)
+{
+	int r = write_batch(w, first);
+	if (r < 0)
+		complain(w, "deliveries were not stored", r);
+	publish(w, r, r == 0);
+	answer(first);
+}
+
+static void run_task(struct writer *w, struct writer_task *task)
+{
+	int r = storage_begin(w->s, true);
+	if (r == 0) {
+		r = task->run(w->s, task->ctx);
+		if (r == 0)
+			r = storage_commit(w->s);
+		if (r != 0)
+			storage_rollback(w->s);
+	}
+	task->done(task, r);
+}
+
+/* Secrets in use
+ * -------------------------------------------------------------------------------------------------
+ */
+
+void writer_count_secret(struct writer *w, const char *source, unsigned int position,
+			 const char *fingerprint, int64_t now_unix_ms)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	size_t i = 0;
+	while (i < w->n_secrets && (w->secrets[i].use.position != position ||
+				    strcmp(w->secrets[i].source, source) != 0 ||
+				    strcmp(w->secrets[i].use.fingerprint, fingerprint) != 0))
+		i++;
+	if (i == w->n_secrets && i < SECRETS_MAX) {
+		struct writer_secret *secret = &w->secrets[w->n_secrets++];
+		memset(secret, 0, sizeof(*secret));
+		(void)snprintf(secret->source, sizeof(secret->source), "%s", source);
+		secret->use.source = secret->source;
+		secret->use.position = position;
+		(void)snprintf(secret->use.fingerprint, sizeof(secret->use.fingerprint), "%s",
+			       fingerprint);
+	}
+	if (i < SECRETS_MAX) {
+		w->secrets[i].use.n++;
+		w->secrets[i].use.last_unix_ms = now_unix_ms;
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+static int put_secret(struct writer *w, const struct storage_secret_use *use)
+{
+	int r = storage_begin(w->s, false);
+	if (r < 0)
+		return r;
+	r = storage_count_secret(w->s, use);
+	if (r == 0)
+		r = storage_commit(w->s);
+	if (r < 0)
+		storage_rollback(w->s);
+	return r;
+}
+
+static void flush_secrets(struct writer *w)
+{
+	for (size_t i = 0;; i++) {
+		(void)pthread_mutex_lock(&w->lock);
+		bool more = i < w->n_secrets;
+		struct writer_secret secret = more ? w->secrets[i] : (struct writer_secret) { 0 };
+		(void)pthread_mutex_unlock(&w->lock);
+		if (!more)
+			return;
+		secret.use.source = secret.source;
+		if (secret.use.n == 0 || put_secret(w, &secret.use) < 0)
+			continue;
+		(void)pthread_mutex_lock(&w->lock);
+		w->secrets[i].use.n -= secret.use.n;
+		(void)pthread_mutex_unlock(&w->lock);
+	}
+}
+
+/* Between batches
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static int put_aliases(struct writer *w)
+{
+	int r = storage_begin(w->s, true);
+	if (r < 0)
+		return r;
+	r = storage_clear_aliases(w->s);
+	for (size_t i = 0; i < w->config->n_templates && r == 0; i++) {
+		const struct config_template *t = &w->config->templates[i];
+		if (t->alias)
+			r = storage_set_alias(w->s, (struct span) { t->id, strlen(t->id) },
+					      t->alias);
+	}
+	if (r == 0)
+		r = storage_commit(w->s);
+	if (r < 0)
+		storage_rollback(w->s);
+	return r;
+}
+
+static void take_config(struct writer *w, const struct config *config)
+{
+	struct config *old = (struct config *)w->config;
+	w->config = config;
+	projector_set_config(w->projector, config);
+	config_unref(old);
+	int r = put_aliases(w);
+	if (r < 0)
+		complain(w, "template aliases were not stored", r);
+}
+
+/* The horizon follows the newest stored event, so a wrong clock cannot move it. */
+static void move_horizon(struct writer *w)
+{
+	struct storage_position at;
+	int64_t retention_s = w->config->store.retention_ms / 1000;
+	if (retention_s == 0 || storage_position(w->s, &at) < 0) {
+		atomic_store(&w->horizon_s, 0);
+		return;
+	}
+	int64_t horizon_s = base_max_i64(at.newest_unix_s - retention_s, at.horizon_unix_s);
+	if (horizon_s > at.horizon_unix_s && storage_begin(w->s, false) == 0) {
+		int r = storage_set_horizon(w->s, horizon_s);
+		if (r == 0)
+			r = storage_commit(w->s);
+		if (r < 0)
+			storage_rollback(w->s);
+	}
+	atomic_store(&w->horizon_s, horizon_s);
+}
+
+static void tick(struct writer *w, int64_t now_ms)
+{
+	w->last_tick_ms = now_ms;
+	flush_secrets(w);
+	move_horizon(w);
+	int r = projector_tick(w->projector, clock_unix_ms());
+	if (r < 0)
+		complain(w, "the ledger could not close runs", r);
+	publish(w, w->health.last_error, false);
+	publish_sizes(w);
+}
+
+static void fold(struct writer *w, int64_t now_ms)
+{
+	int r = projector_step(w->projector, SLICE_US, SLICE_EVENTS, &w->more_to_fold);
+	w->last_fold_ms = now_ms;
+	if (r < 0) {
+		complain(w, "the ledger could not be written", r);
+		w->retry_fold_ms = now_ms + RETRY_MS;
+		w->more_to_fold = false;
+	}
+}
+
+static int64_t unfolded(struct writer *w)
+{
+	struct storage_position at;
+	return storage_position(w->s, &at) < 0 ? 0 : at.stored_seq - at.folded_seq;
+}
+
+static void upkeep(struct writer *w, bool busy)
+{
+	int64_t now_ms = clock_mono_ms(), pending = unfolded(w);
+	bool due = !busy || pending >= SLICE_EVENTS || now_ms - w->last_fold_ms >= FOLD_EVERY_MS;
+	bool paused = now_ms < w->retry_fold_ms;
+	w->more_to_fold = pending > 0 && !paused;
+	if (w->more_to_fold && due)
+		fold(w, now_ms);
+	if (storage_wants_upkeep(w->s)) {
+		int r = storage_maintain(w->s);
+		if (r < 0)
+			complain(w, "the write-ahead log could not be moved into the database", r);
+	}
+	if (now_ms - w->last_tick_ms >= TICK_MS)
+		tick(w, now_ms);
+}
+
+/* The thread
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+static void wait_for_work(struct writer *w)
+{
+	struct timespec until;
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	int64_t ms = w->retry_fold_ms > clock_mono_ms() ? 100 : TICK_MS;
+	until.tv_nsec += (ms % 1000) * 1000000;
+	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	while (!w->first && !w->first_task && !w->next_config && !w->stopping)
+		if (pthread_cond_timedwait(&w->wake, &w->lock, &until) == ETIMEDOUT)
+			return;
+}
+
+/* Takes what there is to do; false when there is nothing more and the end has come. */
+static bool next_work(struct writer *w, struct writer_job **ret_jobs,
+		      struct writer_task **ret_tasks, const struct config **ret_config,
+		      bool *ret_busy)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	if (!w->more_to_fold)
+		wait_for_work(w);
+	size_t n;
+	*ret_jobs = take_batch(w, &n);
+	*ret_tasks = w->first_task;
+	w->first_task = NULL;
+	w->last_task = &w->first_task;
+	*ret_config = w->next_config;
+	w->next_config = NULL;
+	*ret_busy = w->first != NULL;
+	bool more = *ret_jobs || *ret_tasks || *ret_config || !w->stopping;
+	(void)pthread_mutex_unlock(&w->lock);
+	return more;
+}
+
+static void *run(void *ctx)
+{
+	struct writer *w = ctx;
+	struct writer_job *jobs;
+	struct writer_task *tasks;
+	const struct config *config;
+	bool busy;
+	while (next_work(w, &jobs, &tasks, &config, &busy)) {
+		if (config)
+			take_config(w, config);
+		if (jobs)
+			run_batch(w, jobs);
+		for (struct writer_task *task = tasks, *next; task; task = next) {
+			next = task->next;
+			run_task(w, task);
+		}
+		upkeep(w, busy);
+	}
+	return NULL;
+}
+
+int writer_start(struct writer *w)
+{
+	assert(!w->started);
+	const struct config *config = w->next_config;
+	w->next_config = NULL;
+	take_config(w, config);
+	move_horizon(w);
+	publish(w, 0, false);
+	publish_sizes(w);
+	int r = pthread_create(&w->thread, NULL, run, w);
+	w->started = r == 0;
+	return -r;
+}
+
+/* What is pending is folded at the next start anyway: a few slices here only make the last answer
+ * visible sooner. */
+void writer_stop(struct writer *w)
+{
+	if (!w->started)
+		return;
+	(void)pthread_mutex_lock(&w->lock);
+	w->stopping = true;
+	(void)pthread_cond_signal(&w->wake);
+	(void)pthread_mutex_unlock(&w->lock);
+	(void)pthread_join(w->thread, NULL);
+	w->started = false;
+	flush_secrets(w);
+	int64_t until_ms = clock_mono_ms() + 1000;
+	bool more = true;
+	while (more && clock_mono_ms() < until_ms)
+		if (projector_step(w->projector, SLICE_US, SLICE_EVENTS, &more) < 0)
+			break;
+	if (storage_maintain(w->s) < 0)
+		complain(w, "the write-ahead log could not be moved into the database", -EIO);
+}
+
+void writer_health(struct writer *w, struct writer_health *ret)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	*ret = w->health;
+	ret->queued = w->n_queued;
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+int64_t writer_horizon(struct writer *w)
+{
+	return atomic_load(&w->horizon_s);
+}

@@ -1,0 +1,78 @@
+# What run and test share: say, die, install what is missing, build. Sourced by bash scripts.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Builds go below this folder; another one keeps two checkouts of a tree apart.
+builds=${HOOKD_BUILD_ROOT:-$root}
+
+packages_to_build='gcc libc6-dev meson ninja-build pkg-config python3 libmicrohttpd-dev libssl-dev libcjson-dev
+	libsqlite3-dev'
+packages_to_test="$packages_to_build binutils clang libclang-rt-14-dev libcmocka-dev sqlite3 curl"
+
+say() {
+	printf '%s\n' "$*"
+}
+
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# Names of the given packages that are not installed.
+missing_packages() {
+	local name state
+	declare -A states
+	while read -r name state; do
+		states[${name%%:*}]=$state
+	done < <(dpkg-query -W -f='${Package} ${db:Status-Status}\n' "$@" 2>/dev/null)
+	for name; do
+		[ "${states[$name]:-}" = installed ] || printf '%s ' "$name"
+	done
+}
+
+# install_missing PACKAGE…: asks nothing and needs no network when everything is there.
+install_missing() {
+	local missing privileged=()
+	command -v dpkg-query >/dev/null || {
+		say "Not a Debian system: please see to it that these are there: $*" >&2
+		return
+	}
+	missing=$(missing_packages "$@")
+	[ -n "$missing" ] || return 0
+	if [ "$(id -u)" -ne 0 ]; then
+		command -v sudo >/dev/null || die "missing packages, and neither root nor sudo: apt-get install $missing"
+		privileged=(sudo)
+		[ -t 0 ] || privileged=(sudo -n) # nobody there to type a password
+		privileged+=(env)
+	else
+		privileged=(env)
+	fi
+	privileged+=(DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+	say "Installing $missing"
+	# shellcheck disable=SC2086 # one word a package
+	{
+		"${privileged[@]}" update &&
+			"${privileged[@]}" install -y --no-install-recommends $missing
+	} </dev/null >"${TMPDIR:-/tmp}/hookd-install.$$" 2>&1 || {
+		tail -n 30 "${TMPDIR:-/tmp}/hookd-install.$$" >&2
+		die "could not install: $missing"
+	}
+	rm -f "${TMPDIR:-/tmp}/hookd-install.$$"
+}
+
+# build NAME COMPILER [MESON OPTION…]: configures once, builds what changed. Quiet unless it fails.
+build() {
+	local directory=$builds/$1 compiler=$2 log=$builds/$1.log
+	shift 2
+	if ! {
+		if [ -f "$directory/build.ninja" ]; then
+			meson configure "$directory" "$@"
+		else
+			rm -rf "$directory"
+			CC=$compiler meson setup "$directory" "$root" "$@"
+		fi && ninja -C "$directory"
+	} >"$log" 2>&1 </dev/null; then
+		cat "$log" >&2
+		return 1
+	fi
+	rm -f "$log"
+}
