@@ -314,6 +314,7 @@ static int find_object(struct event *event, const struct json_value **data, char
 					"must be an object or null", detail);
 	if (r > 0 && lenient) {
 		*data = NULL;
+		detail[0] = '\0';
 		r = 0;
 	}
 	return r;

@@ -50,8 +50,7 @@ struct projector {
 	size_t left;
 };
 
-/* Terms: what the ledger asks about keys
- * ------------------------------------------------------------------------- */
+/* Terms: what the ledger asks about keys ---------------------------------- */
 
 static bool is_priced(void *ctx, int64_t source_key)
 {
@@ -161,9 +160,7 @@ int64_t projector_folded_seq(const struct projector *p)
 	return storage_position(p->s, &position) < 0 ? 0 : position.folded_seq;
 }
 
-/* One slice
- * ------------------------------------------------------------------------------------------------------
- */
+/* One slice --------------------------------------------------------------- */
 
 static int touch(struct projector *p, struct span id, struct ledger_sandbox **ret)
 {
@@ -477,9 +474,7 @@ int projector_step(struct projector *p, int64_t budget_us, size_t events_max, bo
 	return 0;
 }
 
-/* Missing ends
- * ---------------------------------------------------------------------------------------------------
- */
+/* Missing ends ------------------------------------------------------------ */
 
 static int settle_due(struct projector *p, char **ids, size_t n, int64_t now_ms)
 {

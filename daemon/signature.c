@@ -25,6 +25,7 @@
 
 #define DIGEST_LEN 32
 #define WHSEC "whsec_"
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
 
 struct secret {
 	EVP_MD_CTX *md; /* e2b */
@@ -241,8 +242,7 @@ static int add_line(struct signature_keyring *keyring, struct span line)
 
 static int add_lines(struct signature_keyring *keyring, struct span text)
 {
-	static const struct span byte_order_mark = SPAN_LITERAL("\xef\xbb\xbf");
-	if (text.len >= 3 && memcmp(text.s, byte_order_mark.s, 3) == 0) {
+	if (text.len >= 3 && memcmp(text.s, BYTE_ORDER_MARK, 3) == 0) {
 		text.s += 3;
 		text.len -= 3;
 	}
@@ -367,7 +367,7 @@ static int signed_parts_of(enum signature_scheme scheme, const struct signature_
 	return 0;
 }
 
-/* Bit s * SIGNATURE_TEXT_VALUES_MAX + v is set if secret s makes value v. */
+/* set[s][v]: secret s makes value v. */
 struct matches {
 	uint8_t set[SIGNATURE_SECRETS_MAX][SIGNATURE_TEXT_VALUES_MAX];
 	unsigned int any;

@@ -131,3 +131,5 @@ int storage_sqlite_load_position(struct storage *s) MUST_CHECK;
 int storage_sqlite_bind_id(sqlite3_stmt *statement, int i,
 			   struct span id) MUST_CHECK; /* a SQLite code */
 void storage_sqlite_watch_wal(struct storage *s);
+/* One number for all rows that a transaction changes, larger than any before. */
+int64_t storage_sqlite_change_seq(struct storage *s);

@@ -30,8 +30,7 @@ static int prepare_put(struct storage *s, const struct storage_delivery *deliver
 	return storage_key(s, STORAGE_WORD, delivery->webhook_id, &ret->webhook_key);
 }
 
-/* Quarantine and rejections: bounds
- * ----------------------------------------------------------------------------- */
+/* Quarantine and rejections: bounds --------------------------------------- */
 
 static int side_get(struct storage *s, const char *side, int64_t source_key, int64_t *ret_rows,
 		    int64_t *ret_bytes)
@@ -209,9 +208,7 @@ static int put_filtered(struct storage *s, const struct put *p)
 	return r < 0 ? r : storage_sqlite_run(s, statement);
 }
 
-/* Events
- * --------------------------------------------------------------------------------------------------------
- */
+/* Events ------------------------------------------------------------------ */
 
 static int64_t floor_seconds(int64_t ns)
 {

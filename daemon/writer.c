@@ -54,9 +54,7 @@ struct writer {
 	struct log_limit complaint;
 };
 
-/* Queue
- * ----------------------------------------------------------------------------------------------------------
- */
+/* Queue ------------------------------------------------------------------- */
 
 int writer_new(struct storage *s, const struct writer_options *options, struct writer **ret)
 {
@@ -158,9 +156,7 @@ static struct writer_job *take_batch(struct writer *w, size_t *ret_n)
 	return first;
 }
 
-/* Batches
- * --------------------------------------------------------------------------------------------------------
- */
+/* Batches ----------------------------------------------------------------- */
 
 static bool is_durable(const struct writer_job *first)
 {
@@ -298,9 +294,7 @@ static void run_task(struct writer *w, struct writer_task *task)
 	task->done(task, r);
 }
 
-/* Secrets in use
- * -------------------------------------------------------------------------------------------------
- */
+/* Secrets in use ---------------------------------------------------------- */
 
 void writer_count_secret(struct writer *w, const char *source, unsigned int position,
 			 const char *fingerprint, int64_t now_unix_ms)
@@ -358,9 +352,7 @@ static void flush_secrets(struct writer *w)
 	}
 }
 
-/* Between batches
- * ------------------------------------------------------------------------------------------------
- */
+/* Between batches --------------------------------------------------------- */
 
 static int put_aliases(struct writer *w)
 {
@@ -458,9 +450,7 @@ static void upkeep(struct writer *w, bool busy)
 		tick(w, now_ms);
 }
 
-/* The thread
- * -----------------------------------------------------------------------------------------------------
- */
+/* The thread -------------------------------------------------------------- */
 
 static void wait_for_work(struct writer *w)
 {

@@ -1,23 +1,26 @@
 /* Signatures of deliveries: three schemes behind one call, several live secrets, constant time.
  *
- *   e2b               base64(SHA-256(secret || body)) in e2b-signature; both alphabets, padded or
- * not (facts: E2B's documentation; not HMAC, open to length extension: see json.h) hmac-sha256
- * HMAC-SHA-256(secret, body) in a header of choice: hex with or without `sha256=`, or base64
- *   standard-webhooks HMAC-SHA-256(secret, id.timestamp.body) in webhook-signature: `v1,<base64>`
- * blanks between several; secrets `whsec_<base64>` or raw text; timestamp within 5 minutes
+ *   e2b                base64 of SHA-256(secret || body) in e2b-signature: both alphabets, with or
+ *                      without padding (not HMAC, hence open to length extension: see json.h)
+ *   hmac-sha256        HMAC-SHA-256(secret, body) in a header of choice: hex or base64, with or
+ *                      without `sha256=` before it
+ *   standard-webhooks  HMAC-SHA-256(secret, id.timestamp.body) in webhook-signature: `v1,<base64>`,
+ *                      blanks between several; secrets are `whsec_<base64>` or raw text; the
+ *                      timestamp lies within 5 minutes of the receipt
  *
- * Every live secret is tried without early exit and the results are OR-ed, so that timing tells
- * nothing about which secret matched. OpenSSL lives in this module only. A keyring is read-only
- * after loading: any thread.
+ * Base64 is exact: one alphabet in a value, the right padding or none, unused bits zero. Every live
+ * secret is tried without early exit and the results are OR-ed, so that timing tells nothing about
+ * which secret matched. OpenSSL lives in this module only. A keyring is read-only after loading:
+ * any thread.
  */
 #pragma once
 
 #include "base.h"
 
 #define SIGNATURE_SECRETS_MAX 8
-#define SIGNATURE_SECRET_MAX 1024 /* bytes of one secret */
-#define SIGNATURE_SECRET_ADVISED                                                                   \
-	32 /* shorter ones can be guessed offline from one delivery: warn */
+#define SIGNATURE_SECRET_MAX 1024 /* bytes of one line */
+/* Characters; shorter ones can be guessed offline from one delivery: warn. */
+#define SIGNATURE_SECRET_ADVISED 32
 #define SIGNATURE_TOLERANCE_S 300
 #define SIGNATURE_HEADER_MAX 4096
 #define SIGNATURE_TEXT_MAX 160 /* a produced header value, with its NUL */
@@ -32,35 +35,41 @@ const char *signature_default_header(enum signature_scheme scheme);
 
 struct signature_keyring; /* secrets of one source, in file order; position 1 is the first */
 
-/* Reads secrets, one a line, blanks around and empty lines dropped, `#` has no meaning (secrets may
- * hold one). 0 with an empty keyring is possible: the caller refuses it. -E2BIG: too many; -EINVAL:
- * too long, or NUL or other control bytes, or a `whsec_` that is not base64 under
- * standard-webhooks; -ENOMEM. */
+/* Reads secrets, one a line, blanks around, empty lines and a byte order mark dropped, `#` has no
+ * meaning (secrets may hold one). 0 with an empty keyring is possible: the caller refuses it.
+ * -E2BIG: too many; -EINVAL: too long, or NUL or other control bytes, or a `whsec_` that is not
+ * base64 under standard-webhooks; -ENOMEM; -EIO. `text` is not kept: the caller wipes it. */
 MUST_CHECK int signature_keyring_new(enum signature_scheme scheme, const char *text, size_t len,
 				     struct signature_keyring **ret);
 void signature_keyring_free(struct signature_keyring *keyring); /* cleanses the secrets */
 size_t signature_keyring_count(const struct signature_keyring *keyring);
 enum signature_scheme signature_keyring_scheme(const struct signature_keyring *keyring);
-size_t signature_keyring_shortest(const struct signature_keyring *keyring); /* bytes; 0 if empty */
+/* Characters of the shortest secret as it is written, without `whsec_` and padding (so that the 24
+ * bytes a standard-webhooks sender makes count 32, as long as they are hard to guess); 0 if empty.
+ */
+size_t signature_keyring_shortest(const struct signature_keyring *keyring);
 /* A name for a secret that is safe to store and show: the first 8 hex digits of
  * SHA-256("e2b-hookd secret name" || SHA-256(secret)), for telling across a rotation which one was
- * meant. Only for secrets of at least SIGNATURE_SECRET_ADVISED bytes; "" for shorter ones (they
- * could be guessed from it). */
+ * meant. Only for secrets of at least SIGNATURE_SECRET_ADVISED characters; "" for shorter ones
+ * (they could be guessed from it) and for positions that do not exist. `position` is 1-based. */
 void signature_keyring_fingerprint(const struct signature_keyring *keyring, size_t position,
 				   char buf[static 9]);
 
 /* What the sender gave; absent spans where there was no header. */
 struct signature_input {
 	struct span signature; /* the value of the scheme's header */
-	struct span id; /* standard-webhooks: webhook-id */
-	struct span timestamp; /* standard-webhooks: webhook-timestamp, unix seconds */
+	/* standard-webhooks: webhook-id, 1-256 visible ASCII characters without `.` (the delimiter
+	 * of what is signed: its specification warns of ids with one) */
+	struct span id;
+	struct span timestamp; /* standard-webhooks: webhook-timestamp, unix seconds, 1-11 digits */
 	struct span body;
 	int64_t now_unix_s; /* when it was received */
 };
 
-/* Outcomes of signature_verify. MISSING and MALFORMED come first: nothing was computed. */
+/* Outcomes of signature_verify. MISSING and MALFORMED come first: nothing was computed. Blanks
+ * and tabs around header values do not count. */
 enum signature_outcome {
-	SIGNATURE_MISSING = 1, /* no or empty header */
+	SIGNATURE_MISSING = 1, /* no or empty header, one of the three under standard-webhooks */
 	SIGNATURE_MALFORMED, /* not of the scheme's form */
 	SIGNATURE_WRONG, /* well-formed, no secret matches */
 	SIGNATURE_EXPIRED, /* standard-webhooks: matches, but the timestamp is out of tolerance */
@@ -84,9 +93,9 @@ MUST_CHECK int signature_verify(const struct signature_keyring *keyring,
 				const struct signature_input *input,
 				struct signature_match *ret_match);
 
-/* The header value a sender would put, with the secret at `position` (1-based). Standard-webhooks
- * uses input's id and timestamp. -ENOENT: no such position; -EINVAL: id or timestamp absent; -EIO.
- */
+/* The header value a sender would put (`sha256=` and hex under hmac-sha256), with the secret at
+ * `position` (1-based). Standard-webhooks uses input's id and timestamp. -ENOENT: no such position;
+ * -EINVAL: id or timestamp absent or malformed; -EIO. `buf` is "" after a failure. */
 MUST_CHECK int signature_sign(const struct signature_keyring *keyring, unsigned int position,
 			      const struct signature_input *input,
 			      char buf[static SIGNATURE_TEXT_MAX]);

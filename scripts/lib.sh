@@ -31,7 +31,7 @@ missing_packages() {
 
 # install_missing PACKAGE…: asks nothing and needs no network when everything is there.
 install_missing() {
-	local missing privileged=()
+	local missing log privileged=()
 	command -v dpkg-query >/dev/null || {
 		say "Not a Debian system: please see to it that these are there: $*" >&2
 		return
@@ -48,30 +48,29 @@ install_missing() {
 	fi
 	privileged+=(DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
 	say "Installing $missing"
+	log=$(mktemp "${TMPDIR:-/tmp}/hookd-install.XXXXXX") || die 'no temporary folder'
 	# shellcheck disable=SC2086 # one word a package
 	{
 		"${privileged[@]}" update &&
 			"${privileged[@]}" install -y --no-install-recommends $missing
-	} </dev/null >"${TMPDIR:-/tmp}/hookd-install.$$" 2>&1 || {
-		tail -n 30 "${TMPDIR:-/tmp}/hookd-install.$$" >&2
+	} </dev/null >"$log" 2>&1 || {
+		tail -n 30 "$log" >&2
 		die "could not install: $missing"
 	}
-	rm -f "${TMPDIR:-/tmp}/hookd-install.$$"
+	rm -f "$log"
 }
 
-# build NAME COMPILER [MESON OPTION…]: configures once, builds what changed. Quiet unless it fails.
+# build NAME COMPILER [MESON OPTION…]: builds what changed, with files that are new. Quiet unless it fails.
 build() {
-	local directory=$builds/$1 compiler=$2 log=$builds/$1.log
+	local directory=$builds/$1 compiler=$2 log
 	shift 2
+	log=$(mktemp "${TMPDIR:-/tmp}/hookd-build.XXXXXX") || return 1
 	if ! {
-		if [ -f "$directory/build.ninja" ]; then
-			meson configure "$directory" "$@"
-		else
-			rm -rf "$directory"
-			CC=$compiler meson setup "$directory" "$root" "$@"
-		fi && ninja -C "$directory"
-	} >"$log" 2>&1 </dev/null; then
-		cat "$log" >&2
+		{ [ -f "$directory/build.ninja" ] && meson setup --reconfigure "$directory" "$root" "$@"; } ||
+			{ rm -rf "$directory" && CC=$compiler meson setup "$directory" "$root" "$@"; }
+	} >"$log" 2>&1 </dev/null || ! ninja -C "$directory" >"$log" 2>&1 </dev/null; then
+		grep -v '^\[[0-9/]*\]' "$log" >&2
+		rm -f "$log"
 		return 1
 	fi
 	rm -f "$log"

@@ -1,0 +1,112 @@
+/* Executions: the latest report about one counts, by (event time, event id). */
+#include "storage_sqlite_fields.h"
+
+#include <string.h>
+
+static struct span span_of(const char *text)
+{
+	return (struct span) { text, text ? strlen(text) : 0 };
+}
+
+struct known_execution {
+	bool exists;
+	int64_t seq, event_ns, failed, named_run;
+	char event_id[EVENT_ID_MAX + 1];
+};
+
+static int find_execution(struct storage *s, int64_t sandbox_key, struct span id,
+			  struct known_execution *ret)
+{
+	*ret = (struct known_execution) { 0 };
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EXECUTION_GET);
+	int r = storage_sqlite_bind(s, statement, "id", sandbox_key, id);
+	if (r == 0)
+		r = storage_sqlite_step(s, statement);
+	if (r <= 0)
+		return r;
+	ret->exists = true;
+	ret->seq = sqlite3_column_int64(statement, 0);
+	ret->event_ns = sqlite3_column_int64(statement, 1);
+	storage_sqlite_id(statement, 2, ret->event_id);
+	ret->failed = sqlite3_column_int64(statement, 3);
+	ret->named_run = sqlite3_column_int64(statement, 4);
+	(void)sqlite3_reset(statement);
+	return 0;
+}
+
+/* Started, else the event's time: what the view calls time, and what decides which run covers it.
+ */
+static int64_t execution_ms(const struct event *e)
+{
+	return e->execution.started_unix_ms != EVENT_ABSENT ? e->execution.started_unix_ms
+							    : e->time_unix_ns / 1000000;
+}
+
+static int insert_execution(struct storage *s, const struct storage_execution *x)
+{
+	const struct event *e = x->event;
+	const struct event_execution *d = &e->execution;
+	int64_t kind_key = 0, language_key;
+	int r = storage_key(s, STORAGE_WORD, d->language, &language_key);
+	if (r == 0 && !span_is(d->kind_name, SPAN_LITERAL("code")))
+		r = storage_key(s, STORAGE_WORD, d->kind_name, &kind_key);
+	if (r < 0)
+		return r;
+	const struct ledger_run *covering =
+		x->named_run_key ? NULL : ledger_run_at(x->sandbox, execution_ms(e));
+	struct fields f = storage_sqlite_fields(s, SQL_EXECUTION_PUT);
+	storage_sqlite_give(&f, x->seq);
+	storage_sqlite_give(&f, x->sandbox->key);
+	storage_sqlite_give_id(&f, d->execution_id);
+	storage_sqlite_give_id(&f, span_of(e->id));
+	storage_sqlite_give(&f, e->time_unix_ns);
+	storage_sqlite_give(&f, execution_ms(e) / 1000);
+	storage_sqlite_give_absent(&f, d->started_unix_ms);
+	storage_sqlite_give_absent(&f, d->finished_unix_ms);
+	storage_sqlite_give(&f, x->named_run_key != 0);
+	storage_sqlite_give_key(&f, covering ? covering->key : x->named_run_key);
+	storage_sqlite_give_dims(&f, &x->dims);
+	storage_sqlite_give_key(&f, kind_key);
+	storage_sqlite_give_key(&f, language_key);
+	storage_sqlite_give(&f, d->status);
+	storage_sqlite_give(&f, d->failed);
+	storage_sqlite_give_absent(&f, d->exit_code);
+	storage_sqlite_give_text(&f, d->error_name);
+	storage_sqlite_give_text(&f, d->error_value);
+	storage_sqlite_give(&f, d->duration_ms);
+	storage_sqlite_give(&f, d->attempt);
+	storage_sqlite_give(&f, d->final);
+	storage_sqlite_give_absent(&f, d->vcpu_count);
+	storage_sqlite_give_absent(&f, d->memory_mb);
+	storage_sqlite_give_absent(&f, x->cost_nanousd);
+	storage_sqlite_give(&f, x->cost_source);
+	storage_sqlite_give(&f, storage_sqlite_change_seq(s));
+	return storage_sqlite_give_end(&f);
+}
+
+int storage_put_execution(struct storage *s, const struct storage_execution *x,
+			  struct storage_counts *ret)
+{
+	*ret = (struct storage_counts) { 0 };
+	struct known_execution known;
+	int r = find_execution(s, x->sandbox->key, x->event->execution.execution_id, &known);
+	if (r < 0)
+		return r;
+	bool later = x->event->time_unix_ns > known.event_ns ||
+		     (x->event->time_unix_ns == known.event_ns &&
+		      strcmp(x->event->id, known.event_id) > 0);
+	if (known.exists && !later)
+		return 0;
+	if (known.exists) {
+		sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EXECUTION_DELETE);
+		r = storage_sqlite_bind(s, statement, "i", known.seq);
+		if (r == 0)
+			r = storage_sqlite_run(s, statement);
+		if (r < 0)
+			return r;
+	}
+	ret->executions = known.exists ? 0 : 1;
+	ret->failed = (int)x->event->execution.failed - (known.exists ? (int)known.failed : 0);
+	ret->loose = (x->named_run_key == 0) - (known.exists && !known.named_run);
+	return insert_execution(s, x);
+}

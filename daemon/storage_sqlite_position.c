@@ -1,0 +1,141 @@
+/* How far the fold has come, what is pending, what ties an event to its sandbox. */
+#include "storage_sqlite_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+int storage_sqlite_load_position(struct storage *s)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_POSITION_GET);
+	int r = storage_sqlite_step(s, statement);
+	if (r <= 0)
+		return r < 0 ? r : -EUCLEAN;
+	s->position = (struct storage_position) {
+		.stored_seq = sqlite3_column_int64(statement, 0),
+		.folded_seq = sqlite3_column_int64(statement, 1),
+		.trying_seq = sqlite3_column_int64(statement, 2),
+		.trying_count = sqlite3_column_int64(statement, 3),
+		.skipped = sqlite3_column_int64(statement, 4),
+		.fold_version = sqlite3_column_int64(statement, 5),
+		.horizon_unix_s = sqlite3_column_int64(statement, 6),
+		.newest_unix_s = sqlite3_column_int64(statement, 7),
+	};
+	s->last_change_seq = sqlite3_column_int64(statement, 8);
+	(void)sqlite3_reset(statement);
+	s->next_seq = s->position.stored_seq + 1;
+	s->newest_s = s->position.newest_unix_s;
+	return 0;
+}
+
+int storage_position(struct storage *s, struct storage_position *ret)
+{
+	*ret = s->position;
+	ret->stored_seq = s->next_seq - 1;
+	ret->newest_unix_s = s->newest_s;
+	return 0;
+}
+
+/* One number for all rows that a transaction changes, larger than any before. */
+int64_t storage_sqlite_change_seq(struct storage *s)
+{
+	if (!s->change_seq)
+		s->change_seq = s->last_change_seq + 1;
+	return s->change_seq;
+}
+
+int storage_set_folded(struct storage *s, int64_t seq)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_POSITION_FOLDED);
+	int r = storage_sqlite_bind(s, statement, "ii", seq, s->change_seq);
+	if (r == 0)
+		r = storage_sqlite_run(s, statement);
+	if (r < 0)
+		return r;
+	s->position.folded_seq = seq;
+	s->position.trying_seq = s->position.trying_count = 0;
+	s->last_change_seq = base_max_i64(s->last_change_seq, s->change_seq);
+	return 0;
+}
+
+int storage_set_trying(struct storage *s, int64_t seq, int64_t count)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_POSITION_TRYING);
+	int r = storage_sqlite_bind(s, statement, "ii", seq, count);
+	if (r == 0)
+		r = storage_sqlite_run(s, statement);
+	if (r == 0) {
+		s->position.trying_seq = seq;
+		s->position.trying_count = count;
+	}
+	return r;
+}
+
+int storage_set_horizon(struct storage *s, int64_t horizon_unix_s)
+{
+	if (horizon_unix_s <= s->position.horizon_unix_s)
+		return 0;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_POSITION_HORIZON);
+	int r = storage_sqlite_bind(s, statement, "i", horizon_unix_s);
+	if (r == 0)
+		r = storage_sqlite_run(s, statement);
+	if (r == 0)
+		s->position.horizon_unix_s = horizon_unix_s;
+	return r;
+}
+
+int storage_skip(struct storage *s, int64_t seq, const char *why)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_SKIP);
+	int r = storage_sqlite_bind(s, statement, "ic", seq, why);
+	if (r == 0)
+		r = storage_sqlite_run(s, statement);
+	if (r == 0)
+		s->position.skipped++;
+	return r;
+}
+
+int storage_pending(struct storage *s, int64_t after_seq, size_t limit, storage_event_fn fn,
+		    void *ctx)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_PENDING);
+	int r = storage_sqlite_bind(s, statement, "ii", after_seq, (int64_t)limit);
+	while (r == 0 && (r = storage_sqlite_step(s, statement)) == 1) {
+		struct storage_event event = {
+			.seq = sqlite3_column_int64(statement, 0),
+			.source_key = sqlite3_column_int64(statement, 1),
+			.received_unix_ms = sqlite3_column_int64(statement, 3),
+		};
+		event.body.s = (const char *)sqlite3_column_blob(statement, 2);
+		event.body.len = (size_t)sqlite3_column_bytes(statement, 2);
+		r = fn(ctx, &event);
+	}
+	if (statement)
+		(void)sqlite3_reset(statement);
+	return r;
+}
+
+int storage_due_sandboxes(struct storage *s, int64_t now_ms, char **ret_ids, size_t n,
+			  size_t *ret_n)
+{
+	*ret_n = 0;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_DUE);
+	int r = storage_sqlite_bind(s, statement, "ii", now_ms, (int64_t)n);
+	while (r == 0 && *ret_n < n && (r = storage_sqlite_step(s, statement)) == 1) {
+		char *id = strdup((const char *)sqlite3_column_text(statement, 0));
+		r = id ? 0 : -ENOMEM;
+		if (id)
+			ret_ids[(*ret_n)++] = id;
+	}
+	if (statement)
+		(void)sqlite3_reset(statement);
+	return r < 0 ? r : 0;
+}
+
+int storage_put_link(struct storage *s, const struct storage_link *link)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_LINK);
+	int r = storage_sqlite_bind(s, statement, "izzzzz", link->seq, link->sandbox_key,
+				    link->run_key, link->template_key, link->build_key,
+				    link->team_key);
+	return r < 0 ? r : storage_sqlite_run(s, statement);
+}
