@@ -341,13 +341,3 @@ size_t config_restart_needed(const struct config *now, const struct config *next
 	}
 	return n;
 }
-
-void config_print_example(FILE *f)
-{
-	config_example_print(f);
-}
-
-void config_print_reference(FILE *f)
-{
-	config_example_print_reference(f);
-}

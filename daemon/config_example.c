@@ -133,7 +133,7 @@ static void example_keys(FILE *f, const struct example_section *example,
 	}
 }
 
-void config_example_print(FILE *f)
+void config_print_example(FILE *f)
 {
 	(void)fputs(example_head, f);
 	for (size_t i = 0; i < ARRAY_SIZE(examples); i++) {
@@ -204,7 +204,7 @@ static void reference_section(FILE *f, const struct config_section *section)
 		reference_key(f, &section->keys[i]);
 }
 
-void config_example_print_reference(FILE *f)
+void config_print_reference(FILE *f)
 {
 	size_t n;
 	const struct config_section *sections = config_keys_sections(&n);

@@ -195,8 +195,3 @@ void config_secrets_release(const char *section, void *target);
  * open's and read's errno. */
 MUST_CHECK int config_secrets_read_file(const char *path, size_t max, char **ret, size_t *ret_len,
 					struct stat *ret_stat);
-
-/* ---- output ---- */
-
-void config_example_print(FILE *f);
-void config_example_print_reference(FILE *f);

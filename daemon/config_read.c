@@ -243,6 +243,19 @@ static const char *read_dialect_hint(const char *value)
 	return "";
 }
 
+/* Binding happens later; its errors name the line. */
+static void read_mark_listener(struct config_instance *instance, enum config_type type,
+			       unsigned int line)
+{
+	if (type == CONFIG_TYPE_LISTENERS) {
+		struct config_server *server = instance->target;
+		server->listen[server->n_listen - 1].line = line;
+	} else if (type == CONFIG_TYPE_LISTEN) {
+		struct config_admin *admin = instance->target;
+		admin->listen.line = line;
+	}
+}
+
 static void read_value(struct config_reading *r, struct config_instance *instance, size_t i,
 		       const char *value)
 {
@@ -256,6 +269,8 @@ static void read_value(struct config_reading *r, struct config_instance *instanc
 				     key->name, why, read_dialect_hint(value));
 	} else if (rc < 0) {
 		r->rc = rc;
+	} else {
+		read_mark_listener(instance, key->type, instance->keys[i].line);
 	}
 }
 

@@ -126,8 +126,8 @@ struct ledger_run *ledger_run_named(struct ledger_sandbox *sandbox, struct span 
 	if (!create)
 		return run && !run->gone ? run : NULL;
 	if (!run)
-		return ledger_reserve_runs(sandbox, 1) == 0 ? ledger_append_run(sandbox, id, true) :
-							      NULL;
+		return ledger_reserve_runs(sandbox, 1) == 0 ? ledger_append_run(sandbox, id, true)
+							    : NULL;
 	if (!run->named) { /* a sender may name a run just as we named ours */
 		clear_facts(run);
 		run->named = run->facts_changed = true;

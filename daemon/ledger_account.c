@@ -41,8 +41,8 @@ void ledger_account_begin(struct ledger_work_run *run)
 	a->exists = run->start || has_report(run);
 	if (!a->exists)
 		return;
-	a->started_ms = has_report(run) ? run->end->report.started_unix_ms :
-					  ledger_ms(run->start->mark.time_ns);
+	a->started_ms = has_report(run) ? run->end->report.started_unix_ms
+					: ledger_ms(run->start->mark.time_ns);
 	if (run->end)
 		a->end_kind = end_kind(run->end);
 	if (has_report(run))
@@ -65,8 +65,7 @@ static int64_t next_start(const struct ledger_account *a, const struct ledger_wo
 	if (n->started_ms > a->started_ms)
 		return n->started_ms;
 	bool covers = n->ended_ms == LEDGER_ABSENT || n->ended_ms > a->started_ms;
-	return covers ? a->started_ms :
-			base_max_i64(a->started_ms, ledger_ms(next->begin_ns));
+	return covers ? a->started_ms : base_max_i64(a->started_ms, ledger_ms(next->begin_ns));
 }
 
 static bool killed_later(const struct ledger_work *work, const struct ledger_work_run *run)
@@ -96,10 +95,10 @@ static void possible_ends(const struct ledger_work *work, const struct ledger_wo
 					 next ? next_start(a, next) : LEDGER_ABSENT, true };
 	ret[1] = (struct possible_end) { LEDGER_END_TIMEOUT,
 					 timeout > a->started_ms ? timeout : LEDGER_ABSENT, false };
-	ret[2] = (struct possible_end) {
-		LEDGER_END_MAX_RUN, max_run > 0 ? ledger_add(a->started_ms, max_run) : LEDGER_ABSENT,
-		false
-	};
+	ret[2] = (struct possible_end) { LEDGER_END_MAX_RUN,
+					 max_run > 0 ? ledger_add(a->started_ms, max_run)
+						     : LEDGER_ABSENT,
+					 false };
 	ret[3] = (struct possible_end) {
 		LEDGER_END_KILLED,
 		killed_later(work, run) ? base_max_i64(a->started_ms, killed) : LEDGER_ABSENT, true
@@ -324,9 +323,9 @@ static void consider_strays(const struct ledger_work *work, struct latest *lates
 		while (n < work->n_runs && work->runs[n].begin_ns <= fact->mark.time_ns)
 			n++;
 		const struct ledger_account *a = n ? &work->runs[n - 1].account : NULL;
-		if (!a || (a->ended_ms != LEDGER_ABSENT &&
-			   a->ended_ms <= ledger_ms(fact->mark.time_ns) &&
-			   work->runs[n - 1].begin_ns < fact->mark.time_ns))
+		if (!a ||
+		    (a->ended_ms != LEDGER_ABSENT && a->ended_ms <= ledger_ms(fact->mark.time_ns) &&
+		     work->runs[n - 1].begin_ns < fact->mark.time_ns))
 			consider(work, latest, fact, LEDGER_UNKNOWN);
 	}
 }

@@ -1,6 +1,9 @@
 /* The verdict: headers + bytes + now -> what to do. A pure function that knows neither HTTP nor
  * storage; the server, the tool's `verify` and `requeue`, the tests and the fuzzers call the same
  * one. Any thread.
+ *
+ * The first of these that has something against a delivery decides: signature, one JSON object,
+ * event, future, stale, filters (events, templates, teams). Events of kind test pass every filter.
  */
 #pragma once
 
@@ -10,6 +13,7 @@
 #include "signature.h"
 
 #define INGEST_FUTURE_MAX_MS INT64_C(3600000)
+#define INGEST_DETAIL_MAX 160
 
 /* What decides about a delivery of one source. Owned by the configuration. */
 struct ingest_policy {
@@ -18,7 +22,8 @@ struct ingest_policy {
 };
 
 /* Resolves a template id or alias to its configured twin, so that a filter may name either. `alias`
- * is what a template id is called, `id` what an alias stands for; NULL if unknown. */
+ * is what a template id is called, `id` what an alias stands for; NULL if unknown. What they return
+ * must last as long as the call that asked. */
 struct ingest_templates {
 	const char *(*id_of)(const void *ctx, struct span alias);
 	const char *(*alias_of)(const void *ctx, struct span template_id);
@@ -71,25 +76,26 @@ const char *ingest_reason_name(enum ingest_reason reason);
 struct ingest_result {
 	enum ingest_verdict verdict;
 	enum ingest_reason reason;
-	char detail[160]; /* printable ASCII; never a piece of a secret or signature */
+	char detail[INGEST_DETAIL_MAX]; /* why, for quarantined and rejected; printable ASCII, never
+					   a piece of a secret, signature or body */
 	bool verified; /* the signature was right; then `match` says with which secret */
 	struct signature_match match;
-	uint8_t digest[32]; /* SHA-256 of the body, where verified */
-	bool has_event;
+	uint8_t digest[32]; /* SHA-256 of the body, where verified or only the body was judged */
+	bool has_event; /* stored, filtered; and quarantined as future or stale */
 	struct event event;
 	struct json_doc *doc; /* what `event` points into */
 };
 
-/* Judges a delivery. `horizon_unix_s` is the retention horizon (0: none). 0 or a negative errno
- * (memory, OpenSSL): then the delivery must be answered 503. Call ingest_result_finish in every
- * case. */
+/* Judges a delivery. `horizon_unix_s` is the retention horizon (0: none), `templates` may be NULL.
+ * 0 or a negative errno (memory, OpenSSL): then the delivery must be answered 503. Call
+ * ingest_result_finish in every case. The result points into neither policy nor delivery. */
 MUST_CHECK int ingest_judge(struct ingest_result *ret, const struct ingest_policy *policy,
 			    const struct ingest_templates *templates,
 			    const struct ingest_delivery *delivery, int64_t horizon_unix_s);
 
-/* The part behind the signature: for requeue of quarantined bodies (already verified) and for the
- * fold's re-reading. */
+/* The part behind the signature: for requeue of quarantined bodies (already verified, under
+ * whatever scheme: what is not one object is quarantined again) and for the fold's re-reading. */
 MUST_CHECK int ingest_judge_body(struct ingest_result *ret, const struct ingest_policy *policy,
 				 const struct ingest_templates *templates, struct span body,
 				 int64_t received_unix_ms, int64_t horizon_unix_s);
-void ingest_result_finish(struct ingest_result *result);
+void ingest_result_finish(struct ingest_result *result); /* also zeroed or finished ones */

@@ -44,9 +44,8 @@ MUST_CHECK int signature_keyring_new(enum signature_scheme scheme, const char *t
 void signature_keyring_free(struct signature_keyring *keyring); /* cleanses the secrets */
 size_t signature_keyring_count(const struct signature_keyring *keyring);
 enum signature_scheme signature_keyring_scheme(const struct signature_keyring *keyring);
-/* Characters of the shortest secret as it is written, without `whsec_` and padding (so that the 24
- * bytes a standard-webhooks sender makes count 32, as long as they are hard to guess); 0 if empty.
- */
+/* Characters of the shortest secret as it is written, without `whsec_` and padding (24 random bytes
+ * in base64 count as their 32 characters); 0 if empty. */
 size_t signature_keyring_shortest(const struct signature_keyring *keyring);
 /* A name for a secret that is safe to store and show: the first 8 hex digits of
  * SHA-256("e2b-hookd secret name" || SHA-256(secret)), for telling across a rotation which one was

@@ -198,6 +198,8 @@ static void reads_the_report_of_an_end(void **state)
 {
 	AUTO_READING killed = read_delivery("11-v2-killed-request.json");
 	assert_int_equal(killed.outcome, 0);
+	assert_int_equal(killed.event.startup_ms, EVENT_ABSENT);
+	assert_int_equal(killed.event.set_timeout_unix_ms, EVENT_ABSENT);
 	assert_true(killed.event.report.present);
 	assert_int_equal(killed.event.report.vcpu_count, 2);
 	assert_int_equal(killed.event.report.memory_mb, 512);
@@ -242,6 +244,8 @@ static void reads_the_first_version_by_category_and_label(void **state)
 	assert_span(r.event.type, "sandbox.lifecycle.created");
 	assert_string_equal(r.event.id, "body:0123456789abcdef1032547698badcfe");
 	assert_span(r.event.sandbox_id, "iw6hr4ug7uwvhwprfbghp");
+	assert_span(r.event.run_id, "7f722729-caf1-4a78-a732-682b6153da2b");
+	assert_span(r.event.template_id, "k3v9x2m7q1w8e5r4t6y0");
 	assert_span(r.event.metadata, "{\"agent\":\"billing-summary\",\"env\":\"staging\","
 				      "\"user_id\":\"4711\"}");
 }
@@ -669,6 +673,8 @@ static void reads_execution_time_to_the_millisecond(void **state)
 		{ "2.0015", 2002 },
 		{ "86399.9995", 86400000 },
 		{ "4.1115", 4112 },
+		{ "0.5005", 501 },
+		{ "1048.5655", 1048566 },
 		{ "1e3", 1000 },
 		{ "315619200000", INT64_C(315619200000) },
 	};

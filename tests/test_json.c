@@ -66,8 +66,8 @@ static void accepts_what_the_rfc_allows(void **state)
 		"{\"a\":1e400,\"b\":-1e400,\"c\":1e-400}",
 		"{\"a\":true,\"b\":false,\"c\":null}",
 		"{\"a\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\uD83D\\ude00\"}",
-		"{\"a\":\"\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf"
-		"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\"}",
+		("{\"a\":\"\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf"
+		 "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\"}"),
 		"{ \"a\" : [ 1 , 2 ] , \"b\" : { \"c\" : null } }",
 		"{\"A\":1,\"a\":2}",
 	};
@@ -408,6 +408,33 @@ static void refuses_a_hostile_megabyte_cheaply(void **state)
 					      JSON_NOT_ONE_OBJECT) < 0.5);
 }
 
+/* The most memory this process has had so far, in KiB. */
+static long peak_kib(void)
+{
+	char line[256];
+	long kib = 0;
+	CLEANUP_FILE FILE *f = fopen("/proc/self/status", "r");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		if (strncmp(line, "VmHWM:", 6) == 0)
+			kib = strtol(line + 6, NULL, 10);
+	assert_true(kib > 0);
+	return kib;
+}
+
+/* Half a million values are over forty megabytes as a tree. Runs first: a peak only rises. */
+static void builds_no_tree_of_what_is_too_large(void **state)
+{
+	CLEANUP(buffer_finish) struct buffer b = BUFFER_INIT(2 * MEBIBYTE);
+	assert_int_equal(buffer_append_text(&b, "{\"a\":[0"), 0);
+	while (b.len < MEBIBYTE)
+		assert_int_equal(buffer_append_text(&b, ",0"), 0);
+	assert_int_equal(buffer_append_text(&b, "]}"), 0);
+	long before = peak_kib();
+	assert_int_equal(outcome_of(b.data, b.len), JSON_TOO_MANY);
+	assert_true(peak_kib() - before < 8 * 1024);
+}
+
 static void reads_values_as_they_were_sent(void **state)
 {
 	AUTO_DOC doc = parsed("{\"t\":true,\"f\":false,\"n\":null,\"i\":-42,\"d\":2.5,"
@@ -626,6 +653,7 @@ static void writes_values_compactly_and_in_order(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(builds_no_tree_of_what_is_too_large),
 		cmocka_unit_test(accepts_what_the_rfc_allows),
 		cmocka_unit_test(refuses_what_is_not_exactly_one_object),
 		cmocka_unit_test(refuses_numbers_outside_the_grammar),

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Runs the end-to-end tests: run.py [--long] [--sanitized] [-k WORD] [MODULE…]
+
+A module is test_NAME.py here. One line a module, what failed in full; the last line is `N passed, N failed[, N skipped]`.
+--sanitized: the daemon is built with sanitizers; tests about its size and speed are left out.
+"""
+import argparse
+import importlib
+import os
+import pathlib
+import sys
+import time
+import unittest
+
+
+def tests_of(suite):
+    for item in suite:
+        if isinstance(item, unittest.TestSuite):
+            yield from tests_of(item)
+        else:
+            yield item
+
+
+class Result(unittest.TestResult):
+    """Counts a test once, however many of its parts failed."""
+
+    def __init__(self):
+        super().__init__()
+        self.bad, self.passed = {}, 0
+
+    def _fail(self, test, error):
+        name = test.id() if not hasattr(test, "test_case") else test.test_case.id()
+        self.bad.setdefault(name, []).append(self._exc_info_to_string(error, test))
+
+    def addError(self, test, err):
+        self._fail(test, err)
+
+    def addFailure(self, test, err):
+        self._fail(test, err)
+
+    def addSubTest(self, test, subtest, err):
+        if err is not None:
+            self.bad.setdefault(test.id(), []).append(f"{subtest}\n{self._exc_info_to_string(err, test)}")
+
+    def stopTest(self, test):
+        super().stopTest(test)
+        if test.id() not in self.bad and not any(t is test for t, _ in self.skipped):
+            self.passed += 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description="End-to-end tests", allow_abbrev=False)
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--sanitized", action="store_true")
+    parser.add_argument("-k", default="", help="only tests whose name contains this")
+    parser.add_argument("modules", nargs="*")
+    args = parser.parse_args()
+    os.environ["HOOKD_LONG"] = "1" if args.long else "0"
+    os.environ["HOOKD_SANITIZED"] = "1" if args.sanitized else "0"
+    here = pathlib.Path(__file__).resolve().parent
+    sys.path.insert(0, str(here))
+    sys.dont_write_bytecode = True
+    names = args.modules or sorted(p.stem[5:] for p in here.glob("test_*.py"))
+    passed = failed = skipped = 0
+    for name in names:
+        begin = time.monotonic()
+        result = Result()
+        try:
+            module = importlib.import_module(f"test_{name}")
+        except ImportError as error:
+            print(f"FAIL {name}: {error}")
+            failed += 1
+            continue
+        suite = unittest.defaultTestLoader.loadTestsFromModule(module)
+        for test in tests_of(suite):
+            method = getattr(test, test._testMethodName)
+            if args.k in test.id() and not (args.sanitized and hasattr(method, "plain_only")):
+                test.run(result)
+        for test, reason in result.skipped:
+            print(f"SKIP {test.id()}: {reason}")
+        for test, errors in result.bad.items():
+            for error in errors:
+                print(f"FAIL {test}\n{error}")
+        passed, failed = passed + result.passed, failed + len(result.bad)
+        skipped += len(result.skipped)
+        print(f"{name}: {result.passed} passed, {len(result.bad)} failed ({time.monotonic() - begin:.1f} s)", flush=True)
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
