@@ -324,8 +324,10 @@ void httpd_request_completed(void *cls, struct MHD_Connection *mhd, void **reque
 		const struct httpd_handler *handler = &r->conn->loop->server->handler;
 
 		if (r->data)
-			handler->finish(handler->ctx, r,
-					r->queued && code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+			handler->finish(
+				handler->ctx, r,
+				r->refused ||
+					(r->queued && code == MHD_REQUEST_TERMINATED_COMPLETED_OK));
 		if (r->response)
 			MHD_destroy_response(r->response);
 		r->response = NULL;

@@ -187,11 +187,11 @@ static int set_owner(const char *path, const struct listen_options *options,
 	return 0;
 }
 
-static int open_unix(struct listen_set *set, const struct config_listen *listen_,
+static int open_unix(struct listen_set *set, const struct config_listen *config,
 		     const struct listen_options *options, char error[static LISTEN_ERROR_MAX])
 {
 	CLEANUP_CLOSE int fd = -1;
-	CLEANUP_FREE char *path = strdup(listen_->path);
+	CLEANUP_FREE char *path = strdup(config->path);
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	struct stat st = { 0 };
 	int r;
@@ -202,15 +202,15 @@ static int open_unix(struct listen_set *set, const struct config_listen *listen_
 		return fail(error, -ENAMETOOLONG, "the socket path %.80s… is longer than %zu bytes",
 			    path, sizeof(a.sun_path) - 1);
 	memcpy(a.sun_path, path, strlen(path) + 1);
-	r = clear_path(&a, listen_->text, error);
+	r = clear_path(&a, config->text, error);
 	if (r != 0)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || bind(fd, (const struct sockaddr *)&a, sizeof(a)) != 0)
-		return explain_bind(errno, listen_->text, error);
+		return explain_bind(errno, config->text, error);
 	r = set_owner(path, options, error);
 	if (r == 0 && (listen(fd, BACKLOG) != 0 || lstat(path, &st) != 0))
-		r = explain_bind(errno, listen_->text, error);
+		r = explain_bind(errno, config->text, error);
 	if (r == 0)
 		r = append(set, &fd, false, path, error);
 	if (r != 0) {

@@ -216,18 +216,18 @@ static void write_base64(const uint8_t digest[static 32], bool padded, char buf[
 void signature_text_write(enum signature_scheme scheme, const uint8_t digest[static 32],
 			  char buf[static SIGNATURE_TEXT_MAX])
 {
-	char *at = buf;
 	switch (scheme) {
 	case SIGNATURE_E2B:
 		write_base64(digest, false, buf);
 		break;
 	case SIGNATURE_HMAC_SHA256:
-		at = stpcpy(at, "sha256=");
+		memcpy(buf, "sha256=", 7);
 		for (size_t i = 0; i < DIGEST_LEN; i++)
-			at += snprintf(at, 3, "%02x", digest[i]);
+			(void)snprintf(buf + 7 + 2 * i, 3, "%02x", digest[i]);
 		break;
 	case SIGNATURE_STANDARD_WEBHOOKS:
-		write_base64(digest, true, stpcpy(at, "v1,"));
+		memcpy(buf, "v1,", 3);
+		write_base64(digest, true, buf + 3);
 		break;
 	}
 }

@@ -39,8 +39,8 @@ struct httpd_handler {
 	void (*body)(void *ctx, struct httpd_request *r, const char *bytes, size_t len);
 	/* The request is complete: replies or suspends. */
 	void (*complete)(void *ctx, struct httpd_request *r);
-	/* The request is over; `answered`: the whole answer was handed to the kernel. Only called
-	 * if data was set. */
+	/* The request is over; `answered`: its answer was handed to the kernel. Only called if
+	 * data was set. */
 	void (*finish)(void *ctx, struct httpd_request *r, bool answered);
 	/* Every 100 ms or so on each loop; may be NULL. */
 	void (*tick)(void *ctx, struct httpd_loop *loop);

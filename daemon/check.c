@@ -1,0 +1,37 @@
+#include "check.h"
+
+#include <sysexits.h>
+
+/* The form is the one that editors and CI systems know how to jump by. */
+
+void check_print_report(FILE *f, const char *path, const struct config_report *report)
+{
+	for (size_t i = 0; i < report->n; i++) {
+		const struct config_problem *p = &report->items[i];
+		const char *level = p->is_error ? "error" : "warning";
+
+		if (p->line > 0)
+			(void)fprintf(f, "%s:%u: %s: %s\n", path, p->line, level, p->text);
+		else
+			(void)fprintf(f, "%s: %s: %s\n", path, level, p->text);
+	}
+}
+
+int check_run(const char *path, FILE *out, FILE *errors)
+{
+	CLEANUP(config_report_finish) struct config_report report = { 0 };
+	struct config *config = NULL;
+	int r = config_load(path, CONFIG_SECRETS_CHECK, &config, &report);
+
+	check_print_report(errors, path, &report);
+	if (r < 0) {
+		(void)fprintf(errors, "%s: error: out of memory\n", path);
+		return EX_OSERR;
+	}
+	if (r != 0)
+		return EX_CONFIG;
+	(void)fprintf(out, "%s: ok, %zu source%s\n", path, config->n_sources,
+		      config->n_sources == 1 ? "" : "s");
+	config_unref(config);
+	return 0;
+}

@@ -1,0 +1,281 @@
+#include "service.h"
+
+#include "check.h"
+#include "clock.h"
+#include "config.h"
+#include "exit_code.h"
+#include "hook_server.h"
+#include "listen.h"
+#include "log.h"
+#include "metrics.h"
+#include "storage.h"
+#include "writer.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* Intake begins when everything behind it stands, and ends before anything behind it falls: an
+ * acknowledged delivery has always met a whole daemon.
+ */
+
+#define SIDE_ROWS_MAX 10000
+#define SIDE_BYTES_MAX (INT64_C(64) * 1024 * 1024)
+#define REJECTION_AGE_MAX_MS (INT64_C(30) * 24 * 3600 * 1000)
+#define SPARE_FDS 128 /* beside connections: store, epoll, stderr, the reserve of libraries */
+
+struct service {
+	struct config *config; /* as of the last good load */
+	struct config *running; /* what the parts that need a restart were started with */
+	struct storage *storage;
+	struct writer *writer;
+	struct hook_server *hooks;
+	int64_t drain_since_ms;
+};
+
+/* --- configuration --- */
+
+static void log_report(const char *path, const struct config_report *report)
+{
+	for (size_t i = 0; i < report->n; i++) {
+		const struct config_problem *p = &report->items[i];
+		enum log_level level = p->is_error ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING;
+
+		if (p->line > 0)
+			log_say(level, "%s:%u: %s", path, p->line, p->text);
+		else
+			log_say(level, "%s: %s", path, p->text);
+	}
+}
+
+static int load(const char *path, struct config **ret)
+{
+	CLEANUP(config_report_finish) struct config_report report = { 0 };
+	int r = config_load(path, CONFIG_SECRETS_REQUIRED, ret, &report);
+
+	log_report(path, &report);
+	if (r < 0) {
+		log_say(LOG_LEVEL_ERROR, "out of memory");
+		return EX_OSERR;
+	}
+	return r == 0 ? 0 : EX_CONFIG;
+}
+
+void service_reload(struct service *s)
+{
+	struct config *next = NULL;
+	char names[512] = "";
+
+	if (load(s->config->path, &next) != 0) {
+		log_say(LOG_LEVEL_ERROR, "reload refused: the configuration stays as it was");
+		return;
+	}
+	if (config_restart_needed(s->running, next, names, sizeof(names)) > 0)
+		log_line(LOG_LEVEL_WARNING, "a changed setting needs a restart",
+			 LOG_TEXT("settings", names));
+	log_configure(next->log_level, next->log_format);
+	hook_server_set_config(s->hooks, next);
+	writer_set_config(s->writer, next);
+	config_unref(s->config);
+	s->config = next;
+	log_line(LOG_LEVEL_NOTICE, "reloaded", LOG_TEXT("config", next->path),
+		 LOG_NUM("sources", next->n_sources));
+}
+
+/* --- up --- */
+
+static void raise_fd_limit(const struct config *config)
+{
+	rlim_t wanted = (rlim_t)config->server.max_connections + SPARE_FDS;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted)
+		return;
+	log_line(LOG_LEVEL_WARNING,
+		 "too few file descriptors for max_connections; raise LimitNOFILE or lower "
+		 "max_connections",
+		 LOG_NUM("limit", limit.rlim_cur), LOG_NUM("wanted", wanted));
+}
+
+static int open_store(struct service *s)
+{
+	const struct config_store *store = &s->config->store;
+	const struct storage_options options = {
+		.path = store->path,
+		.wal_limit = store->wal_limit,
+		.quarantine_rows_max = SIDE_ROWS_MAX,
+		.quarantine_bytes_max = SIDE_BYTES_MAX,
+		.rejection_rows_max = SIDE_ROWS_MAX,
+		.rejection_bytes_max = SIDE_BYTES_MAX,
+		.rejection_age_max_ms = REJECTION_AGE_MAX_MS,
+	};
+	char error[STORAGE_ERROR_MAX] = "";
+	int r = storage_open(&options, &s->storage, error);
+
+	if (r == 0)
+		return 0;
+	log_line(LOG_LEVEL_ERROR, error[0] ? error : strerror(-r), LOG_TEXT("store", store->path));
+	return exit_code_of_store(r);
+}
+
+static int start_writer(struct service *s)
+{
+	const struct writer_options options = {
+		.queue_limit = (size_t)s->config->store.queue_limit,
+		.config = s->config,
+	};
+	int r = writer_new(s->storage, &options, &s->writer);
+
+	if (r == 0 && (r = writer_start(s->writer)) != 0) {
+		writer_free(s->writer);
+		s->writer = NULL;
+	}
+	if (r == 0)
+		return 0;
+	log_line(LOG_LEVEL_ERROR, "the writer does not start", LOG_TEXT("error", strerror(-r)));
+	return EX_OSERR;
+}
+
+static int open_listeners(const struct config_server *server, struct listen_set *set)
+{
+	const struct listen_options options = {
+		.unix_mode = server->unix_mode,
+		.unix_group = server->unix_group,
+		.fd_name = "hook",
+	};
+	char error[LISTEN_ERROR_MAX] = "";
+
+	for (size_t i = 0; i < server->n_listen; i++) {
+		int r = listen_open(set, &server->listen[i], &options, error);
+
+		if (r != 0) {
+			log_say(LOG_LEVEL_ERROR, "%s", error);
+			return exit_code_of_listener(r);
+		}
+	}
+	return 0;
+}
+
+static int start_hooks(struct service *s)
+{
+	CLEANUP(listen_finish) struct listen_set set = { 0 };
+	struct hook_server_options options = {
+		.config = s->config,
+		.sink = hook_server_sink_of(s->writer),
+	};
+	char texts[LISTEN_SOCKETS_MAX][LISTEN_TEXT_MAX];
+	size_t n;
+	int r = open_listeners(&s->config->server, &set);
+
+	if (r != 0)
+		return r;
+	n = set.n;
+	for (size_t i = 0; i < n; i++)
+		memcpy(texts[i], set.items[i].text, LISTEN_TEXT_MAX);
+	r = hook_server_new(&options, &set, &s->hooks);
+	if (r == 0)
+		r = hook_server_start(s->hooks);
+	if (r != 0) {
+		log_line(LOG_LEVEL_ERROR, "the hook listener does not start",
+			 LOG_TEXT("error", strerror(-r)));
+		return EX_OSERR;
+	}
+	for (size_t i = 0; i < n; i++)
+		log_line(LOG_LEVEL_NOTICE, "listening", LOG_TEXT("address", texts[i]),
+			 LOG_TEXT("for", "hook"));
+	return 0;
+}
+
+static void log_sources(const struct config *config)
+{
+	for (size_t i = 0; i < config->n_sources; i++)
+		log_line(LOG_LEVEL_NOTICE, "source", LOG_TEXT("name", config->sources[i].name),
+			 LOG_TEXT("path", config->sources[i].path),
+			 LOG_TEXT("signature", signature_scheme_name(config->sources[i].scheme)));
+}
+
+static int bring_up(struct service *s, const char *config_path)
+{
+	int r = load(config_path, &s->config);
+
+	if (r != 0)
+		return r;
+	s->running = config_ref(s->config);
+	log_configure(s->config->log_level, s->config->log_format);
+	raise_fd_limit(s->config);
+	if ((r = open_store(s)) != 0 || (r = start_writer(s)) != 0 || (r = start_hooks(s)) != 0)
+		return r;
+	log_sources(s->config);
+	/* The place of READY=1 for a service manager. */
+	log_line(LOG_LEVEL_NOTICE, "ready", LOG_TEXT("version", HOOKD_VERSION),
+		 LOG_TEXT("config", s->config->path), LOG_TEXT("store", s->config->store.path),
+		 LOG_NUM("sources", s->config->n_sources));
+	return 0;
+}
+
+/* --- down --- */
+
+static void take_down(struct service *s)
+{
+	if (s->hooks)
+		hook_server_drain(s->hooks);
+	if (s->writer)
+		writer_stop(s->writer);
+	if (s->hooks)
+		hook_server_stop(s->hooks);
+	hook_server_free(s->hooks);
+	writer_free(s->writer);
+	if (s->storage)
+		storage_close(s->storage);
+	config_unref(s->config);
+	config_unref(s->running);
+	free(s);
+}
+
+int service_start(const char *config_path, struct service **ret)
+{
+	struct service *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return EX_OSERR;
+	r = bring_up(s, config_path);
+	if (r != 0) {
+		take_down(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+void service_begin_stop(struct service *s)
+{
+	s->drain_since_ms = clock_mono_ms();
+	log_line(LOG_LEVEL_NOTICE, "stopping",
+		 LOG_NUM("connections", hook_server_connections(s->hooks)),
+		 LOG_NUM("waiting", hook_server_waiting(s->hooks)));
+	hook_server_drain(s->hooks);
+}
+
+bool service_has_drained(const struct service *s)
+{
+	return hook_server_connections(s->hooks) == 0 ||
+	       clock_mono_ms() - s->drain_since_ms >= s->running->server.drain_timeout_ms;
+}
+
+void service_finish(struct service *s)
+{
+	size_t cut = hook_server_connections(s->hooks);
+
+	take_down(s);
+	log_line(LOG_LEVEL_NOTICE, "stopped", LOG_NUM("stored", metrics_read(METRICS_STORED)),
+		 LOG_NUM("duplicate", metrics_read(METRICS_DUPLICATE)),
+		 LOG_NUM("filtered", metrics_read(METRICS_FILTERED)),
+		 LOG_NUM("quarantined", metrics_read(METRICS_QUARANTINED)),
+		 LOG_NUM("rejected", metrics_read(METRICS_UNAUTHORIZED)),
+		 LOG_NUM("unavailable", metrics_read(METRICS_UNAVAILABLE)),
+		 LOG_NUM("connections_cut", cut));
+}
