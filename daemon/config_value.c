@@ -150,8 +150,7 @@ static int value_parse_file(const struct config_key *key, void *target, const ch
 	return value_set_text(key, target, text);
 }
 
-/* The control socket `<path>.control` must fit in a sockaddr_un. */
-#define STORE_PATH_MAX (107 - sizeof(".control") + 1)
+#define STORE_PATH_MAX 1024
 
 static int value_parse_store_path(const struct config_key *key, void *target, const char *text,
 				  char *why)
@@ -161,10 +160,7 @@ static int value_parse_store_path(const struct config_key *key, void *target, co
 			why, text,
 			"is not the absolute path of a file, such as /var/lib/e2b-hookd/events.db");
 	if (strlen(text) > STORE_PATH_MAX)
-		return value_refuse(why,
-				    "longer than %zu bytes; the control socket beside the store "
-				    "could not have its name",
-				    (size_t)STORE_PATH_MAX);
+		return value_refuse(why, "longer than %d bytes", STORE_PATH_MAX);
 	return value_set_text(key, target, text);
 }
 

@@ -192,6 +192,7 @@ static unsigned int keep_alive_s(const struct config_server *config)
 	return (unsigned int)base_max_i64(KEEP_ALIVE_MIN_S, config->request_timeout_ms / 1000 + 5);
 }
 
+/* Not strict: its one strict check, for Host, answers twice; the screen makes it. */
 static int start_library(struct httpd_loop *loop)
 {
 	const struct config_server *config = loop->server->config;
@@ -204,7 +205,7 @@ static int start_library(struct httpd_loop *loop)
 		NULL, MHD_OPTION_NOTIFY_CONNECTION, httpd_accept_notify, loop,
 		MHD_OPTION_NOTIFY_COMPLETED, httpd_request_completed, loop,
 		MHD_OPTION_URI_LOG_CALLBACK, httpd_request_line_seen, loop,
-		MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+		MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 0,
 		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 		(size_t)HTTPD_MEMORY_PER_CONNECTION, MHD_OPTION_CONNECTION_LIMIT,
 		(unsigned int)config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,

@@ -44,6 +44,7 @@ struct httpd_conn {
 	int fd;
 	struct peer peer;
 	bool in_quota;
+	bool bad_target; /* of the current request's first line */
 	enum httpd_phase phase;
 	int64_t phase_since_ms;
 	int64_t request_since_ms; /* first byte of the request, as far as seen */

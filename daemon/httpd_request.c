@@ -208,6 +208,8 @@ bool httpd_screen(struct httpd_request *r, const char *const *once, size_t n_onc
 		request.once[i] = once[i];
 	r->screened = true;
 	outcome = screen_headers(&request, &r->framing);
+	if (outcome == 0 && r->conn->bad_target)
+		outcome = SCREEN_BAD_TARGET;
 	if (outcome == 0)
 		return true;
 	metrics_count(METRICS_BAD_FRAMING);
@@ -233,7 +235,8 @@ void *httpd_request_line_seen(void *cls, const char *uri, struct MHD_Connection 
 	struct httpd_conn *conn = conn_of(mhd);
 
 	(void)cls;
-	(void)uri;
+	if (conn)
+		conn->bad_target = !screen_target(uri);
 	if (conn && conn->phase == HTTPD_IDLE) {
 		conn->request_since_ms = conn->loop->now_ms;
 		httpd_conn_enter(conn, HTTPD_HEADERS);

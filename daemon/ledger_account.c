@@ -265,8 +265,8 @@ void ledger_execution_cost(const struct event *event, const struct ledger_dims *
 
 /* Totals -------------------------------------------------------------------------------------- */
 
-/* The latest word on the state, by event time. At one instant a run that is open outdoes the end
- * of the run before it; other ties go by event id. */
+/* The latest word on the state, by (event time, event id). What runs say is heard first: at the
+ * instant when a run begins that is open, the end of the run before it does not count. */
 struct latest {
 	struct ledger_mark mark;
 	enum ledger_state state;
@@ -275,14 +275,10 @@ struct latest {
 static void consider(const struct ledger_work *work, struct latest *latest,
 		     const struct ledger_fact *fact, enum ledger_state state)
 {
-	bool later;
-	if (latest->mark.seq == 0 || fact->mark.time_ns != latest->mark.time_ns)
-		later = latest->mark.seq == 0 || fact->mark.time_ns > latest->mark.time_ns;
-	else if (state == LEDGER_RUNNING || latest->state == LEDGER_RUNNING)
-		later = state == LEDGER_RUNNING;
-	else
-		later = ledger_mark_compare(work->sandbox, fact->mark, latest->mark) > 0;
-	if (later)
+	bool tie = latest->mark.seq && fact->mark.time_ns == latest->mark.time_ns;
+	if (tie && latest->state == LEDGER_RUNNING)
+		return;
+	if (!latest->mark.seq || ledger_mark_compare(work->sandbox, fact->mark, latest->mark) > 0)
 		*latest = (struct latest) { fact->mark, state };
 }
 

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define SLOTS 1024 /* of the table of touched sandboxes; a power of two, above any slice */
+#define SLICE_MAX (SLOTS / 2)
 #define TRIES_MAX 2
 #define TICK_SANDBOXES_MAX 256
 #define NAME_MAX_LEN 160
@@ -30,6 +31,7 @@ struct projector {
 	const struct config *config;
 	struct ledger_terms terms;
 	int64_t cautious_until_seq; /* events up to here are tried one by one */
+	int64_t unjudged_seq; /* the store failed when this one was tried: that does not count */
 	int term_error; /* a look-up inside a callback failed: the slice must not be kept */
 	struct log_limit complaint;
 
@@ -47,7 +49,7 @@ struct projector {
 	size_t n_executions, executions_size;
 	int64_t last_seq;
 	int64_t deadline_us;
-	size_t left;
+	size_t left, n_folded;
 };
 
 /* Terms: what the ledger asks about keys ---------------------------------- */
@@ -85,6 +87,12 @@ static bool size_of(void *ctx, int64_t template_key, int64_t *ret_vcpu, int64_t 
 	return true;
 }
 
+/* Events are tried one by one as far as the slice that failed can have come. */
+static void be_cautious(struct projector *p, const struct storage_position *at)
+{
+	p->cautious_until_seq = base_min_i64(at->stored_seq, at->folded_seq + SLICE_MAX);
+}
+
 int projector_new(struct storage *s, struct projector **ret)
 {
 	struct projector *p = calloc(1, sizeof(*p));
@@ -99,7 +107,7 @@ int projector_new(struct storage *s, struct projector **ret)
 		return r;
 	}
 	/* What was pending when the last process ended may be what ended it. */
-	p->cautious_until_seq = base_min_i64(position.stored_seq, position.folded_seq + SLOTS / 2);
+	be_cautious(p, &position);
 	*ret = p;
 	return 0;
 }
@@ -291,8 +299,10 @@ static int read_event(struct span body, struct json_doc **ret_doc, struct event 
 static int fold_one(void *ctx, const struct storage_event *stored)
 {
 	struct projector *p = ctx;
-	if (p->left == 0 || (p->left % 16 == 0 && clock_mono_us() > p->deadline_us))
-		return 1; /* enough for this slice */
+	/* Enough for this slice? One event it always takes, or a slow store would stand still. */
+	if (p->left == 0 ||
+	    (p->n_folded > 0 && p->left % 16 == 0 && clock_mono_us() > p->deadline_us))
+		return 1;
 	CLEANUP(free_doc) struct json_doc *doc = NULL;
 	CLEANUP(free_event) struct event *event = calloc(1, sizeof(*event));
 	if (!event)
@@ -306,6 +316,7 @@ static int fold_one(void *ctx, const struct storage_event *stored)
 		return r;
 	p->last_seq = stored->seq;
 	p->left--;
+	p->n_folded++;
 	return 0;
 }
 
@@ -361,6 +372,7 @@ static int fold_slice(struct projector *p, int64_t after_seq, bool *ret_more)
 {
 	p->term_error = 0;
 	p->last_seq = after_seq;
+	p->n_folded = 0;
 	int r = storage_begin(p->s, false);
 	if (r < 0)
 		return r;
@@ -438,7 +450,10 @@ static int fold_cautiously(struct projector *p, const struct storage_position *a
 		*ret_more = false;
 		return r;
 	}
+	*ret_more = true;
 	int64_t tried = at->trying_seq == seq ? at->trying_count : 0;
+	if (tried > 0 && p->unjudged_seq == seq)
+		tried--;
 	if (tried >= TRIES_MAX) {
 		complain(p, "event skipped: the ledger failed on it twice", seq, -EBADMSG);
 		return skip_event(p, seq, "failed twice");
@@ -446,9 +461,10 @@ static int fold_cautiously(struct projector *p, const struct storage_position *a
 	r = note_trying(p, seq, tried + 1);
 	if (r < 0)
 		return r;
+	bool more; /* than this one: not known here */
 	p->left = 1;
-	r = fold_slice(p, at->folded_seq, ret_more);
-	*ret_more = true;
+	r = fold_slice(p, at->folded_seq, &more);
+	p->unjudged_seq = is_storage_failure(r) ? seq : 0;
 	return r;
 }
 
@@ -463,13 +479,13 @@ int projector_step(struct projector *p, int64_t budget_us, size_t events_max, bo
 	if (at.folded_seq < p->cautious_until_seq) {
 		r = fold_cautiously(p, &at, ret_more);
 	} else {
-		p->left = events_max < SLOTS / 2 ? events_max : SLOTS / 2;
+		p->left = base_min_size(events_max, SLICE_MAX);
 		r = fold_slice(p, at.folded_seq, ret_more);
 	}
 	if (r == 0 || is_storage_failure(r))
 		return r;
 	complain(p, "the ledger failed on an event", at.folded_seq + 1, r);
-	p->cautious_until_seq = at.stored_seq;
+	be_cautious(p, &at);
 	*ret_more = true;
 	return 0;
 }
@@ -508,6 +524,11 @@ int projector_tick(struct projector *p, int64_t now_unix_ms)
 	int r = storage_due_sandboxes(p->s, now_unix_ms, ids, ARRAY_SIZE(ids), &n);
 	if (r == 0 && n > 0)
 		r = settle_due(p, ids, n, now_unix_ms);
+	/* One that cannot be settled must not hold up the others. */
+	for (size_t i = 0; r < 0 && !is_storage_failure(r) && n > 1 && i < n; i++) {
+		int alone = settle_due(p, &ids[i], 1, now_unix_ms);
+		r = is_storage_failure(alone) ? alone : r;
+	}
 	for (size_t i = 0; i < n; i++)
 		free(ids[i]);
 	return r;

@@ -111,6 +111,15 @@ static int look_at(struct seen *seen, const struct screen_request *request,
 	return 0;
 }
 
+bool screen_target(const char *target)
+{
+	for (; *target; target++) {
+		if (*target <= ' ' || *target == 0x7f)
+			return false;
+	}
+	return true;
+}
+
 static bool read_length(struct span s, int64_t *ret)
 {
 	int64_t value = 0;
@@ -186,6 +195,7 @@ const char *screen_outcome_name(enum screen_outcome outcome)
 		[SCREEN_NO_LENGTH] = "no_length",
 		[SCREEN_UNEXPECTED_BODY] = "unexpected_body",
 		[SCREEN_REPEATED] = "repeated",
+		[SCREEN_BAD_TARGET] = "bad_target",
 	};
 
 	return names[outcome] ? names[outcome] : "";

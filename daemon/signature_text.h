@@ -5,8 +5,8 @@
 
 #include "signature.h"
 
-#define SIGNATURE_TEXT_VALUES_MAX 16 /* entries of a webhook-signature header that are looked at   \
-				      */
+/* Entries of a webhook-signature header that are looked at. */
+#define SIGNATURE_TEXT_VALUES_MAX 16
 
 struct signature_text_base64 {
 	size_t len; /* bytes written */

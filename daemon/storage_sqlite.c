@@ -20,8 +20,6 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
 	[SQL_COMMIT] = "COMMIT",
 	[SQL_ROLLBACK] = "ROLLBACK",
-	[SQL_DURABLE] = "PRAGMA synchronous=FULL",
-	[SQL_NOT_DURABLE] = "PRAGMA synchronous=NORMAL",
 
 	[SQL_EVENT_INSERT] = "INSERT INTO event (seq, time_s, time_frac_ns, id, received_delta_ms, "
 			     "source_key, type_key, failed, webhook_key,"
@@ -31,9 +29,9 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_EVENT_AGAIN] = "UPDATE event SET deliveries = deliveries + 1 WHERE seq = ?",
 	[SQL_QUARANTINE_INSERT] = "INSERT INTO quarantined_body (source_key, received_ms, reason, "
 				  "detail, webhook_key, delivery_id, digest, deliveries,"
-				  " payload) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)"
-				  " ON CONFLICT (source_key, digest, reason) DO UPDATE SET "
-				  "deliveries = deliveries + 1 RETURNING deliveries",
+				  " payload) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",
+	[SQL_QUARANTINE_AGAIN] = "UPDATE quarantined_body SET deliveries = deliveries + 1 WHERE "
+				 "source_key = ? AND digest = ? AND reason = ?",
 	[SQL_QUARANTINE_EXPIRE] =
 		"DELETE FROM quarantined_body WHERE id = (SELECT id FROM quarantined_body WHERE "
 		"received_ms < ?"
@@ -96,8 +94,8 @@ static const char *const sql_texts[SQL_N] = {
 			     " coalesce((SELECT max(time_s) FROM event), 0), change_seq FROM "
 			     "position WHERE one = 1",
 	[SQL_POSITION_FOLDED] = "UPDATE position SET folded_seq = ?, change_seq = max(change_seq, "
-				"?), trying_seq = 0, trying_count = 0"
-				" WHERE one = 1",
+				"?), trying_count = iif(trying_seq <= ?, 0, trying_count),"
+				" trying_seq = iif(trying_seq <= ?, 0, trying_seq) WHERE one = 1",
 	[SQL_POSITION_TRYING] =
 		"UPDATE position SET trying_seq = ?, trying_count = ? WHERE one = 1",
 	[SQL_POSITION_HORIZON] = "UPDATE position SET horizon_s = max(horizon_s, ?) WHERE one = 1",
@@ -211,8 +209,9 @@ static int errno_of(int code)
 
 int storage_sqlite_fail(struct storage *s, int code, const char *what)
 {
+	bool told = s->db && sqlite3_extended_errcode(s->db) == code;
 	(void)snprintf(s->error, sizeof(s->error), "%s: %s (SQLite %d)", what,
-		       s->db ? sqlite3_errmsg(s->db) : sqlite3_errstr(code), code);
+		       told ? sqlite3_errmsg(s->db) : sqlite3_errstr(code), code);
 	int r = errno_of(code);
 	return r ? r : -EINVAL;
 }
@@ -334,6 +333,9 @@ int storage_sqlite_step(struct storage *s, sqlite3_stmt *statement)
 {
 	if (!statement)
 		return -EIO;
+	/* After some errors SQLite has rolled back by itself. What follows would be kept alone. */
+	if (s->in_transaction && sqlite3_get_autocommit(s->db))
+		return -EIO;
 	int code = sqlite3_step(statement);
 	if (code == SQLITE_ROW)
 		return 1;
@@ -388,16 +390,19 @@ void storage_sqlite_id(sqlite3_stmt *statement, int column, char buf[static EVEN
 	*p = '\0';
 }
 
-/* synchronous can only be set outside of a transaction. */
+/* synchronous can only be set outside of a transaction, and is set when the statement is prepared:
+ * one that is kept and stepped again does nothing. */
 static int set_durable(struct storage *s, bool durable)
 {
 	if (s->is_durable == durable)
 		return 0;
-	int r = storage_sqlite_run(
-		s, storage_sqlite_statement(s, durable ? SQL_DURABLE : SQL_NOT_DURABLE));
-	if (r == 0)
-		s->is_durable = durable;
-	return r;
+	int code = sqlite3_exec(s->db,
+				durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL",
+				NULL, NULL, NULL);
+	if (code != SQLITE_OK)
+		return storage_sqlite_fail(s, code, "cannot set synchronous");
+	s->is_durable = durable;
+	return 0;
 }
 
 int storage_begin(struct storage *s, bool durable)
@@ -408,31 +413,38 @@ int storage_begin(struct storage *s, bool durable)
 		return r;
 	r = storage_sqlite_run(s, storage_sqlite_statement(s, SQL_BEGIN));
 	s->in_transaction = r == 0;
+	s->failed = 0;
 	s->change_seq = 0;
+	s->before = s->now;
 	return r;
 }
 
 int storage_commit(struct storage *s)
 {
 	assert(s->in_transaction);
+	if (s->failed < 0)
+		return s->failed;
 	int r = storage_sqlite_run(s, storage_sqlite_statement(s, SQL_COMMIT));
 	if (r == 0)
 		s->in_transaction = false;
 	return r;
 }
 
+/* The state comes from memory: the disk that failed the transaction may fail to be read, too. */
 void storage_rollback(struct storage *s)
 {
+	if (!s->in_transaction)
+		return;
 	/* SQLite may have rolled back by itself (a full disk, an I/O error). */
-	if (s->in_transaction && !sqlite3_get_autocommit(s->db)) {
+	if (!sqlite3_get_autocommit(s->db)) {
 		char error[STORAGE_ERROR_MAX];
 		(void)snprintf(error, sizeof(error), "%s", s->error);
 		(void)!storage_sqlite_run(s, storage_sqlite_statement(s, SQL_ROLLBACK));
 		(void)snprintf(s->error, sizeof(s->error), "%s", error);
 	}
 	s->in_transaction = false;
+	s->now = s->before;
 	storage_sqlite_forget_dims(s);
-	(void)!storage_sqlite_load_position(s);
 }
 
 static int64_t file_size(const char *path, const char *suffix)

@@ -62,23 +62,37 @@ void storage_sqlite_dims_finish(struct storage *s)
 	storage_sqlite_forget_dims(s);
 }
 
-static int get_or_add(struct storage *s, enum storage_sql get, enum storage_sql add,
-		      const char *format, struct span text, int64_t kind, struct span version,
-		      int64_t *ret_key)
+/* What names a row: a text, for types the kind and version too. */
+struct dim_name {
+	const char *format;
+	struct span text;
+	int64_t kind;
+	struct span version;
+};
+
+/* Leaves the key 0 if there is no such row. */
+static int get(struct storage *s, enum storage_sql sql, const struct dim_name *name,
+	       int64_t *ret_key)
 {
-	sqlite3_stmt *statement = storage_sqlite_statement(s, get);
-	int r = storage_sqlite_bind(s, statement, format, text, kind, version);
+	*ret_key = 0;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, sql);
+	int r = storage_sqlite_bind(s, statement, name->format, name->text, name->kind,
+				    name->version);
 	if (r == 0)
 		r = storage_sqlite_step(s, statement);
-	if (r == 1) {
-		*ret_key = sqlite3_column_int64(statement, 0);
-		(void)sqlite3_reset(statement);
-		return 0;
-	}
-	if (r < 0)
+	if (r <= 0)
 		return r;
-	statement = storage_sqlite_statement(s, add);
-	r = storage_sqlite_bind(s, statement, format, text, kind, version);
+	*ret_key = sqlite3_column_int64(statement, 0);
+	(void)sqlite3_reset(statement);
+	return 0;
+}
+
+static int add(struct storage *s, enum storage_sql sql, const struct dim_name *name,
+	       int64_t *ret_key)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, sql);
+	int r = storage_sqlite_bind(s, statement, name->format, name->text, name->kind,
+				    name->version);
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
 	if (r == 0)
@@ -86,13 +100,26 @@ static int get_or_add(struct storage *s, enum storage_sql get, enum storage_sql 
 	return r;
 }
 
-int storage_key(struct storage *s, enum storage_dim dim, struct span text, int64_t *ret_key)
+int storage_sqlite_known_key(struct storage *s, enum storage_dim dim, struct span text,
+			     int64_t *ret_key)
 {
 	*ret_key = 0;
 	if (!text.s || text.len == 0 || cache_get(&s->dims[dim], text, ret_key))
 		return 0;
-	int r = get_or_add(s, dim_sql[dim].get, dim_sql[dim].add, "s", text, 0, SPAN_ABSENT,
-			   ret_key);
+	const struct dim_name name = { "s", text, 0, SPAN_ABSENT };
+	int r = get(s, dim_sql[dim].get, &name, ret_key);
+	if (r == 0 && *ret_key)
+		cache_put(&s->dims[dim], text, *ret_key);
+	return r;
+}
+
+int storage_key(struct storage *s, enum storage_dim dim, struct span text, int64_t *ret_key)
+{
+	int r = storage_sqlite_known_key(s, dim, text, ret_key);
+	if (r < 0 || *ret_key || !text.s || text.len == 0)
+		return r;
+	const struct dim_name name = { "s", text, 0, SPAN_ABSENT };
+	r = add(s, dim_sql[dim].add, &name, ret_key);
 	if (r == 0)
 		cache_put(&s->dims[dim], text, *ret_key);
 	return r;
@@ -100,16 +127,19 @@ int storage_key(struct storage *s, enum storage_dim dim, struct span text, int64
 
 int storage_sqlite_type_key(struct storage *s, const struct event *event, int64_t *ret_key)
 {
-	char name[2 * EVENT_TYPE_MAX + 320];
-	int len = snprintf(name, sizeof(name), "%d/%.*s/%.*s", (int)event->kind,
-			   (int)event->type.len, event->type.s, (int)event->version.len,
-			   event->version.s ? event->version.s : "");
-	struct span cached = { name, base_min_size((size_t)len, sizeof(name) - 1) };
-	bool cacheable = (size_t)len < sizeof(name) && event->version.s;
+	/* The length tells where the type ends: both may hold any character of an id. */
+	char text[2 * EVENT_TYPE_MAX + 320];
+	int len = snprintf(text, sizeof(text), "%d/%zu/%.*s/%.*s", (int)event->kind,
+			   event->type.len, (int)event->type.len, event->type.s,
+			   (int)event->version.len, event->version.s ? event->version.s : "");
+	struct span cached = { text, base_min_size((size_t)len, sizeof(text) - 1) };
+	bool cacheable = (size_t)len < sizeof(text) && event->version.s;
 	if (cacheable && cache_get(&s->types, cached, ret_key))
 		return 0;
-	int r = get_or_add(s, SQL_TYPE_GET, SQL_TYPE_ADD, "sis", event->type, event->kind,
-			   event->version, ret_key);
+	const struct dim_name name = { "sis", event->type, event->kind, event->version };
+	int r = get(s, SQL_TYPE_GET, &name, ret_key);
+	if (r == 0 && *ret_key == 0)
+		r = add(s, SQL_TYPE_ADD, &name, ret_key);
 	if (r == 0 && cacheable)
 		cache_put(&s->types, cached, *ret_key);
 	return r;

@@ -15,13 +15,12 @@ enum storage_sql {
 	SQL_BEGIN,
 	SQL_COMMIT,
 	SQL_ROLLBACK,
-	SQL_DURABLE,
-	SQL_NOT_DURABLE,
 	/* log */
 	SQL_EVENT_INSERT,
 	SQL_EVENT_AT,
 	SQL_EVENT_AGAIN,
 	SQL_QUARANTINE_INSERT,
+	SQL_QUARANTINE_AGAIN,
 	SQL_QUARANTINE_EXPIRE,
 	SQL_REJECTION_INSERT,
 	SQL_REJECTION_OLDEST,
@@ -92,12 +91,15 @@ struct storage {
 	sqlite3_stmt *statements[SQL_N];
 	char error[STORAGE_ERROR_MAX];
 	bool in_transaction, is_durable; /* is_durable: what PRAGMA synchronous says now */
-	int64_t next_seq, next_sandbox_key, next_run_key;
-	int64_t newest_s;
+	int failed; /* in the open transaction, where no result could tell: it cannot be kept */
+	int64_t next_sandbox_key, next_run_key; /* gaps do not matter */
 	int wal_frames; /* in the write-ahead log after the last commit */
 	int64_t change_seq; /* of the open transaction; 0: none given yet */
-	int64_t last_change_seq;
-	struct storage_position position;
+	/* What the store holds, the open transaction included; and before it, for a rollback. */
+	struct storage_state {
+		struct storage_position position; /* with stored_seq, the latest given */
+		int64_t last_change_seq;
+	} now, before;
 	struct recent *recent;
 	struct storage_dim_cache dims[STORAGE_WORD + 1];
 	struct storage_dim_cache types;
@@ -123,6 +125,9 @@ int64_t storage_sqlite_absent(sqlite3_stmt *statement, int column);
 void storage_sqlite_copy(sqlite3_stmt *statement, int column, char *buf, size_t size);
 void storage_sqlite_id(sqlite3_stmt *statement, int column, char buf[static EVENT_ID_MAX + 1]);
 
+/* As storage_key, but adds nothing: 0 if there is none. */
+int storage_sqlite_known_key(struct storage *s, enum storage_dim dim, struct span text,
+			     int64_t *ret_key) MUST_CHECK;
 int storage_sqlite_type_key(struct storage *s, const struct event *event,
 			    int64_t *ret_key) MUST_CHECK;
 void storage_sqlite_forget_dims(struct storage *s); /* after a rollback */

@@ -62,8 +62,8 @@ static void take_account(struct columns *c, struct ledger_account *a)
 	a->runtime_ms = take_absent(c);
 	a->cost_nanousd = take_absent(c);
 	a->cost_source = (enum ledger_cost_source)take(c);
-	a->rates.vcpu_second_femto = take(c);
-	a->rates.gib_second_femto = take(c);
+	a->rates.vcpu_second_femto = take_absent(c);
+	a->rates.gib_second_femto = take_absent(c);
 	a->due_ms = take_absent(c);
 }
 
@@ -100,8 +100,10 @@ static int load_runs(struct storage *s, struct ledger_sandbox *sandbox)
 		if (sandbox->n_runs == sandbox->runs_size) {
 			size_t size = sandbox->runs_size ? 2 * sandbox->runs_size : 4;
 			struct ledger_run *runs = reallocarray(sandbox->runs, size, sizeof(*runs));
-			if (!runs)
+			if (!runs) {
+				(void)sqlite3_reset(statement);
 				return -ENOMEM;
+			}
 			sandbox->runs = runs;
 			sandbox->runs_size = size;
 		}
@@ -122,8 +124,10 @@ static int load_loose(struct storage *s, struct ledger_sandbox *sandbox, int64_t
 	int r = storage_sqlite_bind(s, statement, "i", sandbox->key);
 	while (r == 0 && (r = storage_sqlite_step(s, statement)) == 1) {
 		r = 0;
-		if (sandbox->n_loose == sandbox->loose_size)
+		if (sandbox->n_loose == sandbox->loose_size) {
+			(void)sqlite3_reset(statement);
 			return -EUCLEAN;
+		}
 		struct columns c = { statement, 0 };
 		struct ledger_fact *fact = &sandbox->loose[sandbox->n_loose++];
 		fact->mark.seq = take(&c);
@@ -174,7 +178,11 @@ static const char *id_of(void *ctx, int64_t seq)
 	struct storage *s = ctx;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_ID);
 	int r = storage_sqlite_bind(s, statement, "i", seq);
-	if (r < 0 || storage_sqlite_step(s, statement) != 1)
+	if (r == 0)
+		r = storage_sqlite_step(s, statement);
+	if (r < 0)
+		s->failed = r;
+	if (r != 1)
 		return NULL;
 	storage_sqlite_id(statement, 0, s->id_text);
 	(void)sqlite3_reset(statement);

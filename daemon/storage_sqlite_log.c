@@ -17,18 +17,8 @@ static struct span text_span(const char *text)
 /* What all kinds of row have in common. */
 struct put {
 	const struct storage_delivery *delivery;
-	int64_t source_key, webhook_key;
+	int64_t source_key;
 };
-
-static int prepare_put(struct storage *s, const struct storage_delivery *delivery, struct put *ret)
-{
-	ret->delivery = delivery;
-	ret->webhook_key = 0;
-	int r = storage_key(s, STORAGE_SOURCE, text_span(delivery->source), &ret->source_key);
-	if (r < 0 || delivery->judged->verdict == INGEST_REJECT)
-		return r;
-	return storage_key(s, STORAGE_WORD, delivery->webhook_id, &ret->webhook_key);
-}
 
 /* Quarantine and rejections: bounds --------------------------------------- */
 
@@ -84,31 +74,52 @@ static int quarantine_has_room(struct storage *s, const struct put *p, bool *ret
 	return r;
 }
 
+static struct span digest_span(const struct storage_delivery *d)
+{
+	return (struct span) { (const char *)d->judged->digest, 16 };
+}
+
+/* Counts a repeat of what is kept already: that needs no room. */
+static int quarantine_again(struct storage *s, const struct put *p, enum ingest_reason reason,
+			    bool *ret_known)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_QUARANTINE_AGAIN);
+	int r = storage_sqlite_bind(s, statement, "ibc", p->source_key, digest_span(p->delivery),
+				    ingest_reason_name(reason));
+	if (r == 0)
+		r = storage_sqlite_run(s, statement);
+	*ret_known = r == 0 && sqlite3_changes(s->db) == 1;
+	return r;
+}
+
 static int put_quarantined(struct storage *s, const struct put *p, enum ingest_reason reason,
 			   const char *detail, enum storage_outcome *ret_outcome)
 {
 	const struct storage_delivery *d = p->delivery;
-	bool room = false;
+	bool known = false, room = false;
 	int r = expire_quarantine(s, d->received_unix_ms);
 	if (r == 0)
-		r = quarantine_has_room(s, p, &room);
+		r = quarantine_again(s, p, reason, &known);
+	*ret_outcome = STORAGE_QUARANTINED;
+	if (r < 0 || known)
+		return r;
+	r = quarantine_has_room(s, p, &room);
 	if (r < 0)
 		return r;
 	*ret_outcome = room ? STORAGE_QUARANTINED : STORAGE_QUARANTINE_FULL;
 	if (!room)
 		return 0;
-	struct span digest = { (const char *)d->judged->digest, 16 };
-	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_QUARANTINE_INSERT);
-	r = storage_sqlite_bind(s, statement, "iicczdbb", p->source_key, d->received_unix_ms,
-				ingest_reason_name(reason), detail, p->webhook_key, d->delivery_id,
-				digest, d->body);
-	if (r == 0)
-		r = storage_sqlite_step(s, statement);
+	int64_t webhook_key;
+	r = storage_key(s, STORAGE_WORD, d->webhook_id, &webhook_key);
 	if (r < 0)
 		return r;
-	bool is_new = sqlite3_column_int64(statement, 0) == 1;
-	(void)sqlite3_reset(statement);
-	return is_new ? side_add(s, "quarantine", p->source_key, 1, (int64_t)d->body.len, 0) : 0;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_QUARANTINE_INSERT);
+	r = storage_sqlite_bind(s, statement, "iicczdbb", p->source_key, d->received_unix_ms,
+				ingest_reason_name(reason), detail, webhook_key, d->delivery_id,
+				digest_span(d), d->body);
+	if (r == 0)
+		r = storage_sqlite_run(s, statement);
+	return r < 0 ? r : side_add(s, "quarantine", p->source_key, 1, (int64_t)d->body.len, 0);
 }
 
 static int drop_rejection(struct storage *s, int64_t id, int64_t source_key, int64_t bytes)
@@ -166,16 +177,19 @@ static int expire_rejections(struct storage *s, int64_t now_ms)
 	}
 }
 
-/* Could a rejection be accepted once the secret is mended? Then its body and headers are kept. */
-static bool is_worth_keeping(enum ingest_reason reason)
+/* Where the signature is well-formed, body and headers are kept: the secret may be what is wrong.
+ */
+static bool is_well_formed(enum ingest_reason reason)
 {
-	return reason == INGEST_REASON_SIGNATURE_WRONG || reason == INGEST_REASON_SIGNATURE_EXPIRED;
+	return reason != INGEST_REASON_SIGNATURE_MISSING &&
+	       reason != INGEST_REASON_SIGNATURE_MALFORMED &&
+	       reason != INGEST_REASON_BODY_TOO_LARGE;
 }
 
 static int put_rejection(struct storage *s, const struct put *p)
 {
 	const struct storage_delivery *d = p->delivery;
-	bool keep = is_worth_keeping(d->judged->reason) && d->body.s &&
+	bool keep = is_well_formed(d->judged->reason) && d->body.s &&
 		    (int64_t)d->body.len <= s->options.rejection_bytes_max;
 	struct span body = keep ? d->body : SPAN_ABSENT;
 	int r = expire_rejections(s, d->received_unix_ms);
@@ -246,20 +260,40 @@ static int confirm_other(void *ctx, int64_t time_s)
 	return find_event(c->s, time_s, c->id, (struct span) { "", 0 }, &seq, &same);
 }
 
+/* The word for an unsigned header. A new word only with a new event: who repeats one delivery under
+ * ever other headers must not fill the table. 1: the event is not new. */
+static int event_webhook_key(struct storage *s, const struct put *p, int64_t time_s,
+			     int64_t *ret_key)
+{
+	const struct storage_delivery *d = p->delivery;
+	int r = storage_sqlite_known_key(s, STORAGE_WORD, d->webhook_id, ret_key);
+	if (r < 0 || *ret_key || !d->webhook_id.s)
+		return r;
+	int64_t seq;
+	bool same;
+	r = find_event(s, time_s, d->judged->event.id, d->body, &seq, &same);
+	return r != 0 ? r : storage_key(s, STORAGE_WORD, d->webhook_id, ret_key);
+}
+
+/* *ret_inserted false: an event of this identity is there. */
 static int insert_event(struct storage *s, const struct put *p, int64_t time_s, bool *ret_inserted)
 {
 	const struct storage_delivery *d = p->delivery;
 	const struct event *e = &d->judged->event;
-	int64_t type_key;
-	int r = storage_sqlite_type_key(s, e, &type_key);
+	int64_t type_key, webhook_key;
+	*ret_inserted = false;
+	int r = event_webhook_key(s, p, time_s, &webhook_key);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = storage_sqlite_type_key(s, e, &type_key);
 	if (r < 0)
 		return r;
 	int64_t failed = e->kind == EVENT_CODE_EXECUTED ? (int64_t)e->execution.failed : INT64_MIN;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_INSERT);
-	r = storage_sqlite_bind(s, statement, "iiiDiiiazds", s->next_seq, time_s,
+	r = storage_sqlite_bind(s, statement, "iiiDiiiazds", s->now.position.stored_seq + 1, time_s,
 				e->time_unix_ns - time_s * CLOCK_NS_PER_S, e->id,
 				d->received_unix_ms - time_s * 1000, p->source_key, type_key,
-				failed, p->webhook_key, d->delivery_id, d->body);
+				failed, webhook_key, d->delivery_id, d->body);
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
 	*ret_inserted = r == 0 && sqlite3_changes(s->db) == 1;
@@ -314,8 +348,9 @@ static int put_event(struct storage *s, const struct put *p, enum storage_outcom
 		return r;
 	if (!inserted)
 		return put_known(s, p, time_s, ret_outcome, ret_reason);
-	s->next_seq++;
-	s->newest_s = base_max_i64(s->newest_s, time_s);
+	struct storage_position *at = &s->now.position;
+	at->stored_seq++;
+	at->newest_unix_s = base_max_i64(at->newest_unix_s, time_s);
 	recent_add(s->recent, text_span(e->id), time_s);
 	*ret_outcome = STORAGE_STORED;
 	return 0;
@@ -324,8 +359,8 @@ static int put_event(struct storage *s, const struct put *p, enum storage_outcom
 int storage_put(struct storage *s, const struct storage_delivery *delivery,
 		enum storage_outcome *ret_outcome, enum ingest_reason *ret_reason)
 {
-	struct put p;
-	int r = prepare_put(s, delivery, &p);
+	struct put p = { .delivery = delivery };
+	int r = storage_key(s, STORAGE_SOURCE, text_span(delivery->source), &p.source_key);
 	if (r < 0)
 		return r;
 	const struct ingest_result *judged = delivery->judged;

@@ -145,7 +145,23 @@ static int run_sql(struct storage *s, const char *sql)
 	return code == SQLITE_OK ? 0 : storage_sqlite_fail(s, code, "cannot set up the store");
 }
 
-/* Whose database is it? An empty file is ours to fill. */
+/* What the operator can do about an error of SQLite's. */
+static int refuse_failed(const struct storage *s, char error[static STORAGE_ERROR_MAX], int r)
+{
+	const char *advice = "look into the system's log, then at `e2b-hookctl check`";
+	if (r == -EUCLEAN)
+		advice = "not a usable SQLite database: move it away or restore a backup, or set "
+			 "another [store] path";
+	else if (r == -EBUSY)
+		advice = "another program holds a lock on it: end that, then start again";
+	else if (r == -ENOSPC)
+		advice = "the disk is full: make room";
+	else if (r == -EACCES)
+		advice = "the daemon's user must be able to write it, and its directory";
+	return refuse(error, r, "%s: %s: %s", s->path, s->error, advice);
+}
+
+/* Whose database is it? An empty file is ours to fill; in another's nothing is changed. */
 static int check_identity(struct storage *s, char error[static STORAGE_ERROR_MAX],
 			  int64_t *ret_version)
 {
@@ -155,18 +171,18 @@ static int check_identity(struct storage *s, char error[static STORAGE_ERROR_MAX
 		r = pragma_number(s, "PRAGMA application_id", &application);
 	if (r == 0)
 		r = pragma_number(s, "PRAGMA user_version", ret_version);
-	if (r == -EUCLEAN)
-		return refuse(error, r,
-			      "%s: not a usable SQLite database (%s): move it away, or set another "
-			      "[store] path",
-			      s->path, s->error);
 	if (r < 0)
-		return refuse(error, r, "%s: %s", s->path, s->error);
+		return refuse_failed(s, error, r);
 	if (application != STORAGE_APPLICATION_ID && (tables > 0 || application != 0))
 		return refuse(error, -EPERM,
 			      "%s: a database of another application (application_id 0x%08llx): "
 			      "set another [store] path",
 			      s->path, (unsigned long long)application);
+	if (*ret_version < (tables > 0)) {
+		(void)snprintf(s->error, sizeof(s->error), "schema version %lld",
+			       (long long)*ret_version);
+		return refuse_failed(s, error, -EUCLEAN);
+	}
 	if (*ret_version > SCHEMA_VERSION)
 		return refuse(error, -EPROTO,
 			      "%s: made by a newer e2b-hookd (schema %lld, this one knows %d): "
@@ -190,12 +206,21 @@ static int apply_settings(struct storage *s, char error[static STORAGE_ERROR_MAX
 	if (r == 0)
 		r = pragma_number(s, "PRAGMA synchronous", &value);
 	if (r == 0 && value != 2)
-		r = -EIO;
+		r = storage_sqlite_fail(s, SQLITE_ERROR, "synchronous=FULL was not taken");
 	if (r < 0)
-		return refuse(error, r, "%s: %s", s->path, s->error);
+		return refuse_failed(s, error, r);
 	s->is_durable = true;
 	storage_sqlite_watch_wal(s);
 	return 0;
+}
+
+/* Before the first page is written: later they would change nothing. */
+static int set_page_layout(struct storage *s, int64_t version, char error[static STORAGE_ERROR_MAX])
+{
+	if (version > 0)
+		return 0;
+	int r = run_sql(s, "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL");
+	return r < 0 ? refuse_failed(s, error, r) : 0;
 }
 
 static int use_wal(struct storage *s, char error[static STORAGE_ERROR_MAX])
@@ -209,12 +234,12 @@ static int use_wal(struct storage *s, char error[static STORAGE_ERROR_MAX])
 	(void)sqlite3_finalize(statement);
 	if (ok)
 		return 0;
-	int r = code == SQLITE_ROW ? -EOPNOTSUPP
-				   : storage_sqlite_fail(s, code, "no write-ahead log");
-	return refuse(error, r,
-		      "%s: the file system does not support SQLite's write-ahead log (%s): use a "
-		      "local disk",
-		      s->path, code == SQLITE_ROW ? "refused" : s->error);
+	if (code != SQLITE_ROW)
+		return refuse_failed(s, error, storage_sqlite_fail(s, code, "no write-ahead log"));
+	return refuse(error, -EOPNOTSUPP,
+		      "%s: the file system does not support SQLite's write-ahead log: use a local "
+		      "disk",
+		      s->path);
 }
 
 static int migrate_to(struct storage *s, const struct migration *m)
@@ -292,17 +317,14 @@ static int open_database(struct storage *s, char error[static STORAGE_ERROR_MAX]
 				   SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
 					   SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
 				   NULL);
-	if (code != SQLITE_OK) {
-		int r = storage_sqlite_fail(s, code, "cannot open");
-		return refuse(error, r, "%s: %s", s->path, s->error);
-	}
+	if (code != SQLITE_OK)
+		return refuse_failed(s, error, storage_sqlite_fail(s, code, "cannot open"));
 	(void)sqlite3_extended_result_codes(s->db, 1);
 	(void)sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
 	int64_t version = 0;
-	int r = run_sql(s, "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL");
-	if (r < 0)
-		return refuse(error, r, "%s: %s", s->path, s->error);
-	r = check_identity(s, error, &version);
+	int r = check_identity(s, error, &version);
+	if (r == 0)
+		r = set_page_layout(s, version, error);
 	if (r == 0)
 		r = use_wal(s, error);
 	if (r == 0)
@@ -312,7 +334,7 @@ static int open_database(struct storage *s, char error[static STORAGE_ERROR_MAX]
 	if (r < 0)
 		return r;
 	r = load_counters(s);
-	return r < 0 ? refuse(error, r, "%s: %s", s->path, s->error) : 0;
+	return r < 0 ? refuse_failed(s, error, r) : 0;
 }
 
 int storage_open(const struct storage_options *options, struct storage **ret,

@@ -8,9 +8,11 @@ int storage_sqlite_load_position(struct storage *s)
 {
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_POSITION_GET);
 	int r = storage_sqlite_step(s, statement);
-	if (r <= 0)
-		return r < 0 ? r : -EUCLEAN;
-	s->position = (struct storage_position) {
+	if (r == 0)
+		return storage_sqlite_fail(s, SQLITE_CORRUPT, "the position row is missing");
+	if (r < 0)
+		return r;
+	s->now.position = (struct storage_position) {
 		.stored_seq = sqlite3_column_int64(statement, 0),
 		.folded_seq = sqlite3_column_int64(statement, 1),
 		.trying_seq = sqlite3_column_int64(statement, 2),
@@ -20,18 +22,14 @@ int storage_sqlite_load_position(struct storage *s)
 		.horizon_unix_s = sqlite3_column_int64(statement, 6),
 		.newest_unix_s = sqlite3_column_int64(statement, 7),
 	};
-	s->last_change_seq = sqlite3_column_int64(statement, 8);
+	s->now.last_change_seq = sqlite3_column_int64(statement, 8);
 	(void)sqlite3_reset(statement);
-	s->next_seq = s->position.stored_seq + 1;
-	s->newest_s = s->position.newest_unix_s;
 	return 0;
 }
 
 int storage_position(struct storage *s, struct storage_position *ret)
 {
-	*ret = s->position;
-	ret->stored_seq = s->next_seq - 1;
-	ret->newest_unix_s = s->newest_s;
+	*ret = s->now.position;
 	return 0;
 }
 
@@ -39,21 +37,23 @@ int storage_position(struct storage *s, struct storage_position *ret)
 int64_t storage_sqlite_change_seq(struct storage *s)
 {
 	if (!s->change_seq)
-		s->change_seq = s->last_change_seq + 1;
+		s->change_seq = s->now.last_change_seq + 1;
 	return s->change_seq;
 }
 
 int storage_set_folded(struct storage *s, int64_t seq)
 {
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_POSITION_FOLDED);
-	int r = storage_sqlite_bind(s, statement, "ii", seq, s->change_seq);
+	int r = storage_sqlite_bind(s, statement, "iiii", seq, s->change_seq, seq, seq);
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
 	if (r < 0)
 		return r;
-	s->position.folded_seq = seq;
-	s->position.trying_seq = s->position.trying_count = 0;
-	s->last_change_seq = base_max_i64(s->last_change_seq, s->change_seq);
+	struct storage_position *at = &s->now.position;
+	at->folded_seq = seq;
+	if (at->trying_seq <= seq)
+		at->trying_seq = at->trying_count = 0;
+	s->now.last_change_seq = base_max_i64(s->now.last_change_seq, s->change_seq);
 	return 0;
 }
 
@@ -64,22 +64,22 @@ int storage_set_trying(struct storage *s, int64_t seq, int64_t count)
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
 	if (r == 0) {
-		s->position.trying_seq = seq;
-		s->position.trying_count = count;
+		s->now.position.trying_seq = seq;
+		s->now.position.trying_count = count;
 	}
 	return r;
 }
 
 int storage_set_horizon(struct storage *s, int64_t horizon_unix_s)
 {
-	if (horizon_unix_s <= s->position.horizon_unix_s)
+	if (horizon_unix_s <= s->now.position.horizon_unix_s)
 		return 0;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_POSITION_HORIZON);
 	int r = storage_sqlite_bind(s, statement, "i", horizon_unix_s);
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
 	if (r == 0)
-		s->position.horizon_unix_s = horizon_unix_s;
+		s->now.position.horizon_unix_s = horizon_unix_s;
 	return r;
 }
 
@@ -90,7 +90,7 @@ int storage_skip(struct storage *s, int64_t seq, const char *why)
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
 	if (r == 0)
-		s->position.skipped++;
+		s->now.position.skipped++;
 	return r;
 }
 

@@ -21,7 +21,6 @@
 #define SLICE_EVENTS 256
 #define FOLD_EVERY_MS 100 /* under load: at the latest; or when SLICE_EVENTS are pending */
 #define TICK_MS 1000
-#define WAKERS_MAX 32
 #define SECRETS_MAX 512 /* sources x secrets */
 #define RETRY_MS 1000 /* pause of the projector after the store failed */
 
@@ -50,7 +49,7 @@ struct writer {
 	/* writer thread only */
 	const struct config *config;
 	int64_t last_fold_ms, last_tick_ms, retry_fold_ms;
-	bool more_to_fold;
+	bool more_to_fold, aliases_due;
 	struct log_limit complaint;
 };
 
@@ -248,28 +247,34 @@ static void publish_sizes(struct writer *w)
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
+static struct writer_waker *list_wakers(const struct writer_job *first)
+{
+	struct writer_waker *list = NULL;
+	for (const struct writer_job *job = first; job; job = job->next) {
+		struct writer_waker *waker = job->waker;
+		if (!waker || waker->is_listed)
+			continue;
+		waker->is_listed = true;
+		waker->next = list;
+		list = waker;
+	}
+	return list;
+}
+
 /* done() gives each job back to its owner, who may free it at once: so the wakers are collected
  * first. */
 static void answer(struct writer_job *first)
 {
-	struct writer_waker *wakers[WAKERS_MAX];
-	size_t n = 0;
-	for (struct writer_job *job = first; job; job = job->next) {
-		struct writer_waker *waker = job->waker;
-		size_t i = 0;
-		while (i < n && wakers[i] != waker)
-			i++;
-		if (waker && i == n) {
-			assert(n < WAKERS_MAX);
-			wakers[n++] = waker;
-		}
-	}
+	struct writer_waker *wakers = list_wakers(first);
 	for (struct writer_job *job = first, *next; job; job = next) {
 		next = job->next;
 		job->done(job);
 	}
-	for (size_t i = 0; i < n; i++)
-		wakers[i]->wake(wakers[i]->ctx);
+	for (struct writer_waker *waker = wakers, *next; waker; waker = next) {
+		next = waker->next;
+		waker->is_listed = false;
+		waker->wake(waker->ctx);
+	}
 }
 
 static void run_batch(struct writer *w, struct writer_job *first)
@@ -380,20 +385,21 @@ static void take_config(struct writer *w, const struct config *config)
 	projector_set_config(w->projector, config);
 	config_unref(old);
 	int r = put_aliases(w);
+	w->aliases_due = r < 0;
 	if (r < 0)
 		complain(w, "template aliases were not stored", r);
 }
 
-/* The horizon follows the newest stored event, so a wrong clock cannot move it. */
+/* The horizon follows the newest stored event, so a wrong clock cannot move it. It stays where a
+ * longer retention finds it: what was pruned before it must not be counted again. */
 static void move_horizon(struct writer *w)
 {
 	struct storage_position at;
-	int64_t retention_s = w->config->store.retention_ms / 1000;
-	if (retention_s == 0 || storage_position(w->s, &at) < 0) {
-		atomic_store(&w->horizon_s, 0);
+	if (storage_position(w->s, &at) < 0)
 		return;
-	}
-	int64_t horizon_s = base_max_i64(at.newest_unix_s - retention_s, at.horizon_unix_s);
+	int64_t retention_s = w->config->store.retention_ms / 1000, horizon_s = at.horizon_unix_s;
+	if (retention_s > 0)
+		horizon_s = base_max_i64(at.newest_unix_s - retention_s, horizon_s);
 	if (horizon_s > at.horizon_unix_s && storage_begin(w->s, false) == 0) {
 		int r = storage_set_horizon(w->s, horizon_s);
 		if (r == 0)
@@ -404,15 +410,36 @@ static void move_horizon(struct writer *w)
 	atomic_store(&w->horizon_s, horizon_s);
 }
 
+/* While the store fails, health checks keep deliveries away: then nobody but us would find out that
+ * it works again. Writes what is there already, durably. */
+static int try_again(struct writer *w)
+{
+	struct storage_position at;
+	int r = storage_position(w->s, &at);
+	if (r == 0)
+		r = storage_begin(w->s, true);
+	if (r < 0)
+		return r;
+	r = storage_set_trying(w->s, at.trying_seq, at.trying_count);
+	if (r == 0)
+		r = storage_commit(w->s);
+	if (r < 0)
+		storage_rollback(w->s);
+	return r;
+}
+
 static void tick(struct writer *w, int64_t now_ms)
 {
 	w->last_tick_ms = now_ms;
+	if (w->aliases_due)
+		w->aliases_due = put_aliases(w) < 0;
+	int last = w->health.last_error < 0 ? try_again(w) : 0;
 	flush_secrets(w);
 	move_horizon(w);
 	int r = projector_tick(w->projector, clock_unix_ms());
 	if (r < 0)
 		complain(w, "the ledger could not close runs", r);
-	publish(w, w->health.last_error, false);
+	publish(w, last, false);
 	publish_sizes(w);
 }
 

@@ -77,7 +77,7 @@ struct ingest_result {
 	enum ingest_verdict verdict;
 	enum ingest_reason reason;
 	char detail[INGEST_DETAIL_MAX]; /* why, for quarantined and rejected; printable ASCII, never
-					   a piece of a secret, signature or body */
+					   text of a secret, signature or body */
 	bool verified; /* the signature was right; then `match` says with which secret */
 	struct signature_match match;
 	uint8_t digest[32]; /* SHA-256 of the body, where verified or only the body was judged */

@@ -47,12 +47,16 @@ enum screen_outcome {
 	SCREEN_NO_LENGTH, /* POST, PUT, PATCH without either */
 	SCREEN_UNEXPECTED_BODY, /* GET or HEAD with one */
 	SCREEN_REPEATED, /* a header of `once` */
+	SCREEN_BAD_TARGET, /* blanks or control characters in the request target */
 };
-#define SCREEN_N_OUTCOMES (SCREEN_REPEATED + 1)
+#define SCREEN_N_OUTCOMES (SCREEN_BAD_TARGET + 1)
 
 /* 0 and *ret, or an outcome: then answer 400 and close. */
 MUST_CHECK int screen_headers(const struct screen_request *request, struct screen_framing *ret);
 const char *screen_outcome_name(enum screen_outcome outcome); /* "bad_host" */
+
+/* A request target as it may be sent: visible characters only. */
+bool screen_target(const char *target);
 
 /* Equal without regard to ASCII case? */
 bool screen_name_is(struct span name, const char *lower_case);

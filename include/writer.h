@@ -21,8 +21,10 @@ struct writer;
 struct writer_waker {
 	void (*wake)(void *ctx); /* writer thread; must not block */
 	void *ctx;
-	/* private: batch mark */
-	unsigned int pending;
+
+	/* private: those that the running batch needs; zero before the first job */
+	struct writer_waker *next;
+	bool is_listed;
 };
 
 struct writer_job {

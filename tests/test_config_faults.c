@@ -95,15 +95,15 @@ static void refuses_values_that_are_not_of_their_kind(void **state)
 	expect_faults(faults, ARRAY_SIZE(faults));
 }
 
-static void refuses_a_store_path_too_long_for_its_control_socket(void **state)
+static void refuses_a_store_path_too_long_to_be_one(void **state)
 {
-	char text[256];
-	for (int len = 99; len <= 100; len++) {
+	char text[2048];
+	for (int len = 1024; len <= 1025; len++) {
 		(void)snprintf(text, sizeof(text), SOURCE "[store]\npath = /%0*d\n", len - 1, 0);
-		if (len == 99)
+		if (len == 1024)
 			config_unref(must_load(text));
 		else
-			expect_error(text, 4, "longer than 99 bytes");
+			expect_error(text, 4, "longer than 1024 bytes");
 	}
 }
 
@@ -319,7 +319,7 @@ int main(void)
 		cmocka_unit_test(suggests_nothing_that_is_far_from_what_was_written),
 		cmocka_unit_test(refuses_what_is_given_twice),
 		cmocka_unit_test(refuses_values_that_are_not_of_their_kind),
-		cmocka_unit_test(refuses_a_store_path_too_long_for_its_control_socket),
+		cmocka_unit_test(refuses_a_store_path_too_long_to_be_one),
 		cmocka_unit_test(refuses_listeners_that_cannot_be_meant),
 		cmocka_unit_test(wants_a_token_where_others_can_reach_the_admin_listener),
 		cmocka_unit_test(refuses_sources_that_cannot_work),

@@ -262,6 +262,28 @@ static void killed_is_final_whatever_starts_later(void **state)
 	expect_open("b", 6000, 6000 + 86400000);
 }
 
+static void a_killed_at_the_very_start_of_a_run_leaves_it_no_time(void **state)
+{
+	SETTLE({ EVENT_CREATED, 5000, .run = "a" }, { EVENT_KILLED, 5000, .run = "b" });
+	expect_run("a", 5000, 5000, LEDGER_END_KILLED);
+}
+
+static void a_start_that_the_next_one_ended_does_not_decide_the_state(void **state)
+{
+	SETTLE({ EVENT_CREATED, 5000, .run = "a" }, { EVENT_RESUMED, 6000, .run = "b" },
+	       { EVENT_PAUSED, 4000, .run = "b" });
+	expect_state(LEDGER_PAUSED);
+}
+
+static void a_sandbox_is_created_when_its_earliest_run_starts(void **state)
+{
+	SETTLE({ EVENT_CREATED, 1300, .run = "a" }, { EVENT_CREATED, 1900, .run = "b" },
+	       { EVENT_KILLED, 9000, .run = "b", .report = REPORT(1000, 8000) });
+	assert_int_equal(relative(w.sandbox.totals.created_ms), 1000);
+	SETTLE({ EVENT_CREATED, 1300, .run = "a" }, { EVENT_CREATED, 1900, .run = "b" });
+	assert_int_equal(relative(w.sandbox.totals.created_ms), 1300);
+}
+
 /* Loose events where no event names a run ----------------------------------------------------- */
 
 static void loose_starts_and_ends_form_runs_named_by_their_start(void **state)
@@ -296,6 +318,15 @@ static void a_loose_report_with_no_run_open_is_a_run_of_its_own(void **state)
 	       { EVENT_PAUSED, 9000, .report = REPORT(5000, 3000) });
 	expect_runs(2);
 	expect_run("sbx@2026-11-22T10:00:05.000Z", 5000, 8000, LEDGER_END_PAUSED);
+}
+
+static void a_loose_report_that_begins_where_the_last_run_ended_is_another_run(void **state)
+{
+	SETTLE({ EVENT_CREATED, 1000 }, { EVENT_PAUSED, 2000 },
+	       { EVENT_PAUSED, 9000, .report = REPORT(2000, 3000) });
+	expect_runs(2);
+	expect_run("sbx@2026-11-22T10:00:01.000Z", 1000, 2000, LEDGER_END_PAUSED);
+	expect_run("sbx@2026-11-22T10:00:02.000Z", 2000, 5000, LEDGER_END_PAUSED);
 }
 
 static void a_loose_report_about_the_run_that_just_ended_counts_once(void **state)
@@ -348,6 +379,29 @@ static void the_latest_loose_timeout_between_a_start_and_the_next_counts(void **
 	       { EVENT_UPDATED, 5000, .timeout_ms = 7000 }, { EVENT_RESUMED, 5000 });
 	expect_run("sbx@2026-11-22T10:00:01.000Z", 1000, 4000, LEDGER_END_TIMEOUT);
 	expect_run("sbx@2026-11-22T10:00:05.000Z", 5000, 7000, LEDGER_END_TIMEOUT);
+}
+
+static void a_loose_timeout_before_the_first_start_ends_nothing(void **state)
+{
+	SETTLE_AT(9000, { EVENT_UPDATED, 999, .timeout_ms = 1500 }, { EVENT_CREATED, 1000 });
+	expect_open("sbx@2026-11-22T10:00:01.000Z", 1000, 1000 + 86400000);
+}
+
+static void of_loose_events_at_one_instant_the_greater_id_is_later_and_a_forgotten_one(void **state)
+{
+	SETTLE({ EVENT_CREATED, 1000 }, { EVENT_UPDATED, 2000, .id = "z", .timeout_ms = 4000 },
+	       { EVENT_UPDATED, 2000, .id = "y", .timeout_ms = 3000 });
+	expect_run("sbx@2026-11-22T10:00:01.000Z", 1000, 4000, LEDGER_END_TIMEOUT);
+	w.n = 2; /* the last event's id is not known any more */
+	world_settle(&w);
+	expect_run("sbx@2026-11-22T10:00:01.000Z", 1000, 3000, LEDGER_END_TIMEOUT);
+}
+
+static void of_loose_ends_at_one_instant_the_lesser_id_comes_first(void **state)
+{
+	SETTLE({ EVENT_PAUSED, 2000, .id = "b" }, { EVENT_KILLED, 2000, .id = "a" },
+	       { EVENT_CREATED, 1000 });
+	expect_run("sbx@2026-11-22T10:00:01.000Z", 1000, 2000, LEDGER_END_KILLED);
 }
 
 /* Loose events where some event names a run --------------------------------------------------- */
@@ -445,6 +499,12 @@ static void own_facts_win_over_loose_ones(void **state)
 	       { EVENT_PAUSED, 4000, .run = "r" });
 	expect_runs(1);
 	expect_run("r", 1000, 4000, LEDGER_END_PAUSED);
+}
+
+static void a_loose_end_at_the_instant_of_the_start_is_taken(void **state)
+{
+	SETTLE({ EVENT_CREATED, 1000, .run = "r" }, { EVENT_PAUSED, 1000 });
+	expect_run("r", 1000, 1000, LEDGER_END_PAUSED);
 }
 
 static void at_the_instant_of_the_next_start_a_loose_end_is_the_earlier_runs(void **state)
@@ -585,6 +645,14 @@ static void dimensions_are_the_ends_then_the_starts_then_the_sandboxs(void **sta
 	assert_memory_equal(&w.sandbox.totals.dims, dims, sizeof(*dims));
 }
 
+static void the_size_is_that_of_the_template_at_the_end(void **state)
+{
+	SETTLE({ EVENT_CREATED, 0, .run = "r", .template = 1 },
+	       { EVENT_PAUSED, 1000, .run = "r", .template = 3 });
+	assert_int_equal(world_run(&w, "r")->dims.template_key, 3);
+	assert_int_equal(world_run(&w, "r")->vcpu_count, 4);
+}
+
 static void without_a_run_the_dimensions_are_those_of_the_latest_events(void **state)
 {
 	SETTLE({ EVENT_OTHER, 2000, .source = 5, .template = -1, .team = 3 },
@@ -668,7 +736,7 @@ static void a_stored_run_that_is_not_derived_any_more_is_gone(void **state)
 	assert_false(w.sandbox.runs[0].facts_changed);
 	world_apply(&w, 1);
 	world_settle(&w);
-	assert_true(w.sandbox.runs_moved);
+	assert_true(w.sandbox.runs_moved && w.sandbox.runs[0].facts_changed);
 	assert_int_equal(w.sandbox.n_runs, 2);
 	assert_string_equal(w.sandbox.runs[1].id, "sbx@2026-11-22T10:00:01.300Z");
 	assert_true(w.sandbox.runs[1].gone);
@@ -676,6 +744,31 @@ static void a_stored_run_that_is_not_derived_any_more_is_gone(void **state)
 		ledger_run_named(&w.sandbox, SPAN_LITERAL("sbx@2026-11-22T10:00:01.300Z"), false));
 	assert_int_equal(w.sandbox.n_loose, 2);
 	assert_int_equal(w.sandbox.n_loose_stored, 1);
+}
+
+static void a_stored_run_that_gets_an_end_has_changed_facts(void **state)
+{
+	static const struct line lines[] = { { EVENT_CREATED, 1300 }, { EVENT_PAUSED, 2000 } };
+	world_init(&w, lines, 2);
+	world_apply(&w, 0);
+	world_settle(&w);
+	world_reload(&w);
+	world_apply(&w, 1);
+	world_settle(&w);
+	assert_int_equal(w.sandbox.n_runs, 1);
+	assert_true(w.sandbox.runs[0].facts_changed && w.sandbox.runs_moved);
+}
+
+static void runs_have_moved_when_the_only_one_is_gone(void **state)
+{
+	static const struct line lines[] = { { EVENT_CREATED, 0 }, { EVENT_OTHER, 9, .run = "r" } };
+	world_init(&w, lines, 2);
+	world_apply(&w, 0);
+	world_settle(&w);
+	world_reload(&w);
+	world_apply(&w, 1);
+	world_settle(&w);
+	assert_true(w.sandbox.runs_moved);
 }
 
 static void a_run_that_was_never_stored_goes_without_a_trace(void **state)
@@ -801,6 +894,12 @@ int main(void)
 			a_killed_of_the_sandbox_ends_the_run_that_nothing_else_ended_before,
 			tear_down),
 		cmocka_unit_test_teardown(killed_is_final_whatever_starts_later, tear_down),
+		cmocka_unit_test_teardown(a_killed_at_the_very_start_of_a_run_leaves_it_no_time,
+					  tear_down),
+		cmocka_unit_test_teardown(a_start_that_the_next_one_ended_does_not_decide_the_state,
+					  tear_down),
+		cmocka_unit_test_teardown(a_sandbox_is_created_when_its_earliest_run_starts,
+					  tear_down),
 		cmocka_unit_test_teardown(loose_starts_and_ends_form_runs_named_by_their_start,
 					  tear_down),
 		cmocka_unit_test_teardown(a_loose_start_while_a_run_is_open_ends_it, tear_down),
@@ -808,6 +907,9 @@ int main(void)
 					  tear_down),
 		cmocka_unit_test_teardown(a_loose_report_with_no_run_open_is_a_run_of_its_own,
 					  tear_down),
+		cmocka_unit_test_teardown(
+			a_loose_report_that_begins_where_the_last_run_ended_is_another_run,
+			tear_down),
 		cmocka_unit_test_teardown(a_loose_report_about_the_run_that_just_ended_counts_once,
 					  tear_down),
 		cmocka_unit_test_teardown(a_second_loose_end_does_not_lengthen_a_run, tear_down),
@@ -818,6 +920,13 @@ int main(void)
 			at_one_instant_a_start_with_no_run_open_is_ended_by_the_end, tear_down),
 		cmocka_unit_test_teardown(
 			the_latest_loose_timeout_between_a_start_and_the_next_counts, tear_down),
+		cmocka_unit_test_teardown(a_loose_timeout_before_the_first_start_ends_nothing,
+					  tear_down),
+		cmocka_unit_test_teardown(
+			of_loose_events_at_one_instant_the_greater_id_is_later_and_a_forgotten_one,
+			tear_down),
+		cmocka_unit_test_teardown(of_loose_ends_at_one_instant_the_lesser_id_comes_first,
+					  tear_down),
 		cmocka_unit_test_teardown(an_executors_created_opens_no_second_run, tear_down),
 		cmocka_unit_test_teardown(
 			a_run_named_by_any_kind_of_event_takes_the_place_of_loose_runs, tear_down),
@@ -838,6 +947,8 @@ int main(void)
 			a_run_without_an_end_takes_the_first_loose_one_before_the_next_start,
 			tear_down),
 		cmocka_unit_test_teardown(own_facts_win_over_loose_ones, tear_down),
+		cmocka_unit_test_teardown(a_loose_end_at_the_instant_of_the_start_is_taken,
+					  tear_down),
 		cmocka_unit_test_teardown(
 			at_the_instant_of_the_next_start_a_loose_end_is_the_earlier_runs,
 			tear_down),
@@ -860,6 +971,7 @@ int main(void)
 		cmocka_unit_test_teardown(a_cost_that_does_not_fit_is_unknown, tear_down),
 		cmocka_unit_test_teardown(dimensions_are_the_ends_then_the_starts_then_the_sandboxs,
 					  tear_down),
+		cmocka_unit_test_teardown(the_size_is_that_of_the_template_at_the_end, tear_down),
 		cmocka_unit_test_teardown(
 			without_a_run_the_dimensions_are_those_of_the_latest_events, tear_down),
 		cmocka_unit_test_teardown(
@@ -872,6 +984,9 @@ int main(void)
 					  tear_down),
 		cmocka_unit_test_teardown(a_stored_run_that_is_not_derived_any_more_is_gone,
 					  tear_down),
+		cmocka_unit_test_teardown(a_stored_run_that_gets_an_end_has_changed_facts,
+					  tear_down),
+		cmocka_unit_test_teardown(runs_have_moved_when_the_only_one_is_gone, tear_down),
 		cmocka_unit_test_teardown(a_run_that_was_never_stored_goes_without_a_trace,
 					  tear_down),
 		cmocka_unit_test_teardown(every_name_is_that_of_the_views, tear_down),

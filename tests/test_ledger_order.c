@@ -328,10 +328,11 @@ static struct truth tell_run(int number, int64_t start, int64_t end)
 {
 	struct truth t = { .started_ms = start, .ended_ms = end };
 	int64_t ns = random_below(1000000), inside = 1 + random_below(end - start - 1);
-	enum { WHOLE, REPORTED, NO_START, NO_END } lost = (int)random_below(4);
-	static char names[8][4];
+	enum { WHOLE, REPORTED, NO_START, NO_END };
+	int64_t lost = random_below(4);
+	static char names[8][16];
 	(void)snprintf(names[number], sizeof(names[number]), "r%d", number);
-	(void)snprintf(t.id, sizeof(t.id), "r%d", number);
+	memcpy(t.id, names[number], sizeof(t.id));
 	if (lost != NO_START)
 		say((struct line) { EVENT_RESUMED, start, ns, .run = names[number] });
 	if (lost == REPORTED) {

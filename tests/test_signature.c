@@ -543,6 +543,7 @@ static void hashes_compares_and_draws_bytes(void **state)
 	assert_true(signature_equal(span_of(""), span_of("")));
 	assert_false(signature_equal(span_of("token"), span_of("tokem")));
 	assert_false(signature_equal(span_of("token"), span_of("toke")));
+	assert_false(signature_equal(span_of("toke"), span_of("token")));
 	assert_false(signature_equal(SPAN_ABSENT, SPAN_ABSENT));
 	assert_false(signature_equal(SPAN_ABSENT, span_of("")));
 	assert_int_equal(signature_random(drawn[0], 32), 0);

@@ -34,6 +34,7 @@ CREATE TABLE template (
     template_id TEXT NOT NULL UNIQUE,
     alias TEXT                               -- the name configured now; the views show it
 ) STRICT;
+CREATE INDEX template_alias ON template (alias) WHERE alias IS NOT NULL;
 
 CREATE TABLE team (
     team_key INTEGER PRIMARY KEY,
@@ -289,6 +290,27 @@ CREATE INDEX execution_failed ON execution (time_s) WHERE failed = 1;
 
 -- Views: the stable query surface -------------------------------------------------------------------------------------
 
+-- Private: events that are not folded yet, with what their bodies name, as the fold will read it. An empty string and the nil
+-- UUID name nothing. A body that is damaged names nothing either, but must not break the view.
+CREATE VIEW unfolded_event AS
+SELECT e.*, t.type, t.kind, t.version,
+    coalesce(iif(replace(e.body ->> '$.sandbox_id', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandbox_id', '')),
+        iif(replace(e.body ->> '$.sandboxId', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandboxId', ''))) AS sandbox_id,
+    coalesce(iif(replace(e.body ->> '$.sandbox_execution_id', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandbox_execution_id', '')),
+        iif(replace(e.body ->> '$.sandboxExecutionId', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandboxExecutionId', ''))) AS run_id,
+    coalesce(iif(replace(e.body ->> '$.sandbox_template_id', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandbox_template_id', '')),
+        iif(replace(e.body ->> '$.sandboxTemplateId', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandboxTemplateId', '')),
+        iif(replace(e.body ->> '$.sandbox_template_alias', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandbox_template_alias', '')),
+        iif(replace(e.body ->> '$.sandboxTemplateAlias', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandboxTemplateAlias', '')),
+        iif(replace(e.body ->> '$.template_alias', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.template_alias', ''))) AS template_name,
+    coalesce(iif(replace(e.body ->> '$.sandbox_build_id', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandbox_build_id', '')),
+        iif(replace(e.body ->> '$.sandboxBuildId', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandboxBuildId', ''))) AS build_id,
+    coalesce(iif(replace(e.body ->> '$.sandbox_team_id', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandbox_team_id', '')),
+        iif(replace(e.body ->> '$.sandboxTeamId', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandboxTeamId', ''))) AS team_id
+FROM (SELECT *, iif(json_valid(payload), payload, '{}') AS body FROM event NOT INDEXED
+        WHERE seq > (SELECT folded_seq FROM position WHERE one = 1)) e
+    JOIN event_type t ON t.type_key = e.type_key;
+
 CREATE VIEW events AS
 SELECT e.seq AS seq,
     e.time_s AS time,
@@ -331,31 +353,22 @@ SELECT e.seq, e.time_s,
     CASE typeof(e.id) WHEN 'blob' THEN lower(substr(hex(e.id), 1, 8) || '-' || substr(hex(e.id), 9, 4) || '-'
         || substr(hex(e.id), 13, 4) || '-' || substr(hex(e.id), 17, 4) || '-' || substr(hex(e.id), 21)) ELSE e.id END,
     (SELECT name FROM source WHERE source_key = e.source_key),
-    t.type, k.name, t.version,
-    CAST(nullif(nullif(coalesce(e.payload ->> '$.sandbox_id', e.payload ->> '$.sandboxId'), ''),
-        '00000000-0000-0000-0000-000000000000') AS TEXT),
-    CAST(nullif(nullif(coalesce(e.payload ->> '$.sandbox_execution_id', e.payload ->> '$.sandboxExecutionId'), ''),
-        '00000000-0000-0000-0000-000000000000') AS TEXT),
-    CAST(nullif(nullif(coalesce(e.payload ->> '$.sandbox_template_id', e.payload ->> '$.sandboxTemplateId'), ''),
-        '00000000-0000-0000-0000-000000000000') AS TEXT),
-    coalesce((SELECT alias FROM template
-            WHERE template_id = coalesce(e.payload ->> '$.sandbox_template_id', e.payload ->> '$.sandboxTemplateId')),
-        nullif(nullif(coalesce(e.payload ->> '$.sandbox_template_id', e.payload ->> '$.sandboxTemplateId'), ''),
-            '00000000-0000-0000-0000-000000000000')),
-    CAST(nullif(nullif(coalesce(e.payload ->> '$.sandbox_build_id', e.payload ->> '$.sandboxBuildId'), ''),
-        '00000000-0000-0000-0000-000000000000') AS TEXT),
-    CAST(nullif(nullif(coalesce(e.payload ->> '$.sandbox_team_id', e.payload ->> '$.sandboxTeamId'), ''),
-        '00000000-0000-0000-0000-000000000000') AS TEXT),
+    e.type, k.name, e.version,
+    CAST(iif(k.name = 'test', NULL, e.sandbox_id) AS TEXT), -- test events are about no sandbox
+    CAST(iif(k.name = 'test' OR e.sandbox_id IS NULL, NULL, e.run_id) AS TEXT),
+    CAST(coalesce((SELECT template_id FROM template WHERE alias = e.template_name), e.template_name) AS TEXT),
+    coalesce((SELECT alias FROM template WHERE alias = e.template_name),
+        (SELECT alias FROM template WHERE template_id = e.template_name), e.template_name),
+    CAST(e.build_id AS TEXT),
+    CAST(e.team_id AS TEXT),
     e.failed,
     (SELECT word FROM word WHERE word_key = e.webhook_key),
     CASE typeof(e.delivery_id) WHEN 'blob' THEN lower(substr(hex(e.delivery_id), 1, 8) || '-'
         || substr(hex(e.delivery_id), 9, 4) || '-' || substr(hex(e.delivery_id), 13, 4) || '-'
         || substr(hex(e.delivery_id), 17, 4) || '-' || substr(hex(e.delivery_id), 21)) ELSE e.delivery_id END,
     e.deliveries, e.payload
-FROM event e NOT INDEXED
-    JOIN event_type t ON t.type_key = e.type_key
-    JOIN kind k ON k.kind = t.kind
-WHERE e.seq > (SELECT folded_seq FROM position WHERE one = 1);
+FROM unfolded_event e
+    JOIN kind k ON k.kind = e.kind;
 
 CREATE VIEW sandboxes AS
 SELECT s.sandbox_id AS sandbox_id,

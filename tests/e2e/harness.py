@@ -390,6 +390,7 @@ class Daemon:
 
 class Case(unittest.TestCase):
     """A test with a Home; its daemons are judged when it ends."""
+    maxDiff = None
 
     def setUp(self):
         self.home = Home()
@@ -408,6 +409,14 @@ class Case(unittest.TestCase):
         daemon = Daemon(self.home, arguments, environment)
         self.daemons.append(daemon)
         return daemon
+
+    def fresh(self):
+        """An empty store and no daemon: for one more part of a test, whatever became of the last."""
+        for daemon in list(self.daemons):
+            daemon.kill()
+            self.died_on_purpose(daemon)
+        for path in self.home.path.glob("events.db*"):
+            path.unlink()
 
     def died_on_purpose(self, daemon):
         self.daemons.remove(daemon)

@@ -95,8 +95,7 @@ class KillNine(Case):
         before = tell()
         bodies = [r["payload"] for r in self.home.query("SELECT payload FROM events ORDER BY event_id")]
         self.stop(daemon)
-        for path in self.home.path.glob("events.db*"):
-            path.unlink()
+        self.fresh()
         daemon = self.start()
         with contextlib.closing(http_connection(daemon.address)) as connection:
             for text in bodies:

@@ -239,9 +239,7 @@ class AcceptedDeliveries(Case):
                 row.pop("changed_seq", None)
             return rows
         before = tell()
-        self.stop(self.daemon)
-        for path in self.home.path.glob("events.db*"):
-            path.unlink()
+        self.fresh()
         daemon = self.start()
         for body in reversed(self.bodies.values()):
             self.assert_outcome(daemon.post(body, DELIVERY_SECRET), "stored")
@@ -257,8 +255,7 @@ class HostileDeliveries(Case):
         self.assertGreater(len(HOSTILE), 30)
 
     def one(self, name, entry):
-        for path in self.home.path.glob("events.db*"):
-            path.unlink()
+        self.fresh()
         daemon = self.start(sources=SOURCE)
         body, headers = read(entry)
         if entry["expect"] == "accept_duplicate":

@@ -36,8 +36,7 @@ class Filters(Case):
         extra = "[template abc123]\nalias = my-agent\n[template other9]\nalias = other\n"
         for pattern in ("abc123", "my-agent", "my-*"):
             with self.subTest(pattern):
-                for path in self.home.path.glob("events.db*"):
-                    path.unlink()
+                self.fresh()
                 daemon = self.with_filter(templates=pattern, extra=extra)
                 answers = self.outcomes(daemon, *(event(sandbox_template_id=t) for t in ("abc123", "my-agent", "other9", "other")))
                 self.assertEqual(answers, ["stored", "stored", "filtered", "filtered"])
@@ -46,10 +45,11 @@ class Filters(Case):
                 self.assertEqual(rows, [{"template_id": "abc123", "template": "my-agent"}])
                 self.stop(daemon)
 
-    def test_an_absent_template_or_team_is_matched_by_the_star_only(self):
-        for pattern, outcome in (("*", "stored"), ("a*", "filtered"), ("!b", "filtered"), ("?*", "filtered")):
+    def test_an_absent_template_or_team_is_matched_by_the_star_and_by_exclusions_only(self):
+        for pattern, outcome in (("*", "stored"), ("a*", "filtered"), ("!b", "stored"), ("?*", "filtered")):
             for key, field in (("templates", "sandbox_template_id"), ("teams", "sandbox_team_id")):
                 with self.subTest(pattern=pattern, key=key):
+                    self.fresh()
                     daemon = self.with_filter(**{key: pattern})
                     for absent in (None, "", "00000000-0000-0000-0000-000000000000"):
                         self.assert_outcome(daemon.post(event(**{field: absent})), outcome, repr(absent))

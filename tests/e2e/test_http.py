@@ -6,6 +6,7 @@ Every case is sent whole and split at every byte.
 """
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -410,7 +411,7 @@ def framing_cases(inner):
         "two signatures": plain(both, "e2b-signature: " + "A" * 43),
         "a name with a blank": plain(both, "x y: z"),
         "a name with a character that is none": plain(both, "x(y): z"),
-        "an empty name": plain(both, ": z"),
+        "an empty name": head(ok, ": z", signed, both) + body + inner,
         "a line without a colon": plain(both, "nonsense"),
         "a control character in a value": plain(both, "x-note: a\x01b"),
         "a bare CR in a value": plain(both, "x-note: a\rb"),
@@ -440,9 +441,12 @@ class Framing(Case):
                 sock.close()
 
     def judge(self, note, data, closed):
-        answers = parse_answers(data)
-        self.assertTrue(closed, f"{note}: left open after {answers}")
-        self.assertEqual([a.status for a in answers], [400], f"{note}: {data!r}")
+        """Refused and closed. libmicrohttpd's own refusals may repeat their head, and are 413 for what does not fit."""
+        self.assertTrue(closed, f"{note}: left open after {data!r}")
+        own = not re.search(rb"^content-type: application/problem\+json", data, re.IGNORECASE | re.MULTILINE)
+        statuses = re.findall(rb"HTTP/1\.1 (\d+) ", data)
+        self.assertIn(set(statuses), [{b"400"}] + [{b"413"}] * (own and "beyond 64 bits" in note), f"{note}: {data!r}")
+        self.assertTrue(own or len(statuses) == 1, f"{note}: {data!r}")
 
     def test_framing_that_parsers_disagree_on_is_refused_and_nothing_behind_it_is_executed(self):
         daemon = self.start()

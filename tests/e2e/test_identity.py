@@ -144,7 +144,7 @@ class Quarantine(Case):
         cases = {
             "unknown keys": event(region="eu", extra={"a": [1, 2.5, None, True]}),
             "unknown type": event("sandbox.lifecycle.migrated"),
-            "any type": event("anything at all"),
+            "any type": event("vendor.thing-that_happened"),
             "a type without a sandbox": event("other.thing", sandbox_id=None),
             "null data": event(event_data=None) | {"event_data": None},
             "data as text": event(event_data='{"set_timeout":"2026-11-20T09:31:00Z"}'),
@@ -153,7 +153,6 @@ class Quarantine(Case):
             "nested but not too deep": event(filler=nested),
             "a little ahead": event(timestamp=rfc3339(time.time() + 3000)),
             "years ago": event(timestamp="2020-02-29T23:59:59.999999999Z"),
-            "a leap second": event(timestamp="2016-12-31T23:59:60Z"),
             "ids with every sign": event(sandbox_template_id="arn:aws:lambda:eu-west-1:0:image/base", id="a.b_c:d#e/f@g+h-i"),
             "zero duration": execution(duration_ms=0),
             "exit code of Windows": execution(exit_code=-1073741819, status="error"),
