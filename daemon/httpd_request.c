@@ -244,6 +244,15 @@ void *httpd_request_line_seen(void *cls, const char *uri, struct MHD_Connection 
 	return NULL;
 }
 
+/* Under an unknown transfer coding libmicrohttpd reads on without end, and its own assertions fail:
+ * nothing to linger for. */
+static bool has_unknown_coding(const struct httpd_request *r)
+{
+	struct span coding = httpd_header(r, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+
+	return coding.s && !screen_name_is(coding, "chunked");
+}
+
 static enum MHD_Result begin(struct httpd_conn *conn, const char *url, const char *method,
 			     const char *version, void **request_ctx)
 {
@@ -263,6 +272,8 @@ static enum MHD_Result begin(struct httpd_conn *conn, const char *url, const cha
 	httpd_conn_enter(conn, HTTPD_BODY);
 	handler->begin(handler->ctx, r);
 	assert(r->screened);
+	if (r->refused && has_unknown_coding(r))
+		return MHD_NO;
 	if (r->replied && r->framing.has_body)
 		return queue(r);
 	return MHD_YES;

@@ -141,7 +141,8 @@ const struct ledger_run *ledger_run_at(const struct ledger_sandbox *sandbox, int
 	const struct ledger_run *found = NULL;
 	for (size_t i = 0; i < sandbox->n_runs; i++) {
 		const struct ledger_account *a = &sandbox->runs[i].account;
-		if (sandbox->runs[i].gone || !a->exists || a->started_ms > unix_ms)
+		bool spans = a->exists && a->started_ms != LEDGER_ABSENT;
+		if (sandbox->runs[i].gone || !spans || a->started_ms > unix_ms)
 			continue;
 		if (a->ended_ms == LEDGER_ABSENT || unix_ms <= a->ended_ms)
 			found = &sandbox->runs[i];

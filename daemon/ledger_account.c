@@ -206,6 +206,23 @@ static void finish(const struct ledger_work *work, struct ledger_work_run *run,
 		a->cost_source = has_report(run) ? LEDGER_COST_REPORTED : LEDGER_COST_ESTIMATED;
 }
 
+/* A named run of which only the end is known, and no report: it was there, and nobody knows for how
+ * long. It shows as of unknown cost, and covers no instant. */
+void ledger_account_ended_only(const struct ledger_work *work, const struct ledger_fact *end,
+			       struct ledger_account *ret)
+{
+	struct ledger_work_run run = { .end = end };
+	ledger_account_begin(&run);
+	*ret = run.account;
+	ret->exists = true;
+	ret->ended_ms = ledger_ms(end->mark.time_ns);
+	ret->end_kind = end_kind(end);
+	ret->dims = dims_of(work, &run);
+	if (ret->end_kind == LEDGER_END_KILLED)
+		ret->kill_reason_key = end->kill_reason_key;
+	fill_size(work->terms, ret->dims.template_key, &ret->vcpu_count, &ret->memory_mb);
+}
+
 void ledger_account_finish(struct ledger_work *work)
 {
 	for (size_t i = 0; i < work->n_runs; i++) {
@@ -216,7 +233,7 @@ void ledger_account_finish(struct ledger_work *work)
 
 int64_t ledger_runtime_until(const struct ledger_account *account, int64_t unix_ms)
 {
-	if (!account->exists)
+	if (!account->exists || account->started_ms == LEDGER_ABSENT)
 		return LEDGER_ABSENT;
 	if (account->ended_ms != LEDGER_ABSENT)
 		unix_ms = base_min_i64(unix_ms, account->ended_ms);
@@ -373,6 +390,8 @@ void ledger_account_totals(const struct ledger_work *work, struct ledger_totals 
 	};
 	for (size_t i = 0; i < work->n_runs; i++)
 		add_run(&work->runs[i].account, ret);
+	ret->runs += (int64_t)work->n_ended_only;
+	ret->unknown_cost += (int64_t)work->n_ended_only;
 	if (work->n_runs)
 		ret->dims = work->runs[work->n_runs - 1].account.dims;
 	set_state(work, ret);

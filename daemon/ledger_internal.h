@@ -22,6 +22,7 @@ struct ledger_work {
 	size_t n_loose;
 	struct ledger_work_run *runs; /* those that exist, by begin_ns */
 	size_t n_runs;
+	size_t n_ended_only; /* named runs of which nothing but the end is known */
 };
 
 static inline int64_t ledger_ms(int64_t time_ns)
@@ -48,4 +49,6 @@ struct ledger_run *ledger_append_run(struct ledger_sandbox *sandbox, struct span
 void ledger_account_begin(struct ledger_work_run *run);
 /* Sets the rest of every account. Runs are in order and their timeouts given. */
 void ledger_account_finish(struct ledger_work *work);
+void ledger_account_ended_only(const struct ledger_work *work, const struct ledger_fact *end,
+			       struct ledger_account *ret);
 void ledger_account_totals(const struct ledger_work *work, struct ledger_totals *ret);

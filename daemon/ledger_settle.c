@@ -312,6 +312,8 @@ static int collect_named(struct ledger_sandbox *sandbox, struct ledger_work *wor
 	for (size_t i = 0; i < work->n_runs; i++) {
 		if (work->runs[i].account.exists)
 			work->runs[n++] = work->runs[i];
+		else if (work->runs[i].end)
+			work->n_ended_only++;
 	}
 	work->n_runs = n;
 	qsort_r(work->runs, work->n_runs, sizeof(*work->runs), by_begin_and_id, sandbox);
@@ -347,8 +349,11 @@ static void publish_named(struct ledger_sandbox *sandbox, const struct ledger_wo
 	struct ledger_work_run none = { 0 };
 	ledger_account_begin(&none);
 	for (size_t i = 0; i < sandbox->n_runs; i++) {
-		sandbox->runs[i].gone = !sandbox->runs[i].named;
-		sandbox->runs[i].account = none.account;
+		struct ledger_run *run = &sandbox->runs[i];
+		run->gone = !run->named;
+		run->account = none.account;
+		if (run->named && run->end.mark.seq)
+			ledger_account_ended_only(work, &run->end, &run->account);
 	}
 	for (size_t i = 0; i < work->n_runs; i++)
 		sandbox->runs[work->runs[i].index].account = work->runs[i].account;
@@ -403,13 +408,19 @@ static int publish_loose(struct ledger_sandbox *sandbox, const struct ledger_wor
 	return 0;
 }
 
+/* Where a run stands among the others: its start, else its end. */
+static int64_t shown_ms(const struct ledger_account *a)
+{
+	return a->started_ms != LEDGER_ABSENT ? a->started_ms : a->ended_ms;
+}
+
 static int by_run_start(const void *a, const void *b)
 {
 	const struct ledger_run *x = a, *y = b;
 	int x_class = x->gone ? 2 : !x->account.exists, y_class = y->gone ? 2 : !y->account.exists;
 	int order = x_class - y_class;
 	if (order == 0 && x_class == 0)
-		order = compare_int64(x->account.started_ms, y->account.started_ms);
+		order = compare_int64(shown_ms(&x->account), shown_ms(&y->account));
 	return order ? order : strcmp(x->id, y->id);
 }
 

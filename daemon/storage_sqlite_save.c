@@ -21,7 +21,8 @@ static void give_report(struct fields *f, const struct event_report *report)
 
 static void give_account(struct fields *f, const struct ledger_account *a)
 {
-	storage_sqlite_give_absent(f, a->exists ? a->started_ms / 1000 : INT64_MIN);
+	int64_t shown_ms = a->started_ms != LEDGER_ABSENT ? a->started_ms : a->ended_ms;
+	storage_sqlite_give_absent(f, a->exists ? shown_ms / 1000 : INT64_MIN);
 	storage_sqlite_give_absent(f, a->exists ? a->started_ms : INT64_MIN);
 	storage_sqlite_give_absent(f, a->exists ? a->ended_ms : INT64_MIN);
 	storage_sqlite_give(f, a->end_kind);

@@ -14,7 +14,8 @@
  *   later telling. At one instant the end of an open run comes before a start.
  * Runs, where some event names one. Loose facts form none. A named run with an end, but neither
  *   start nor report, takes the latest loose start at or before its end, unless another run began
- *   or ended since, or is known to have been up then; without any start it does not exist. A run
+ *   or ended since, or is known to have been up then; without any start only its end is shown, its
+ *   time and cost unknown, and it covers nothing. A run that is merely named does not exist. A run
  *   without an end takes the first loose end from its start to the next start. Own facts win.
  * Timeouts. A loose set_timeout counts for the run whose [start, next start) holds its time; the
  *   latest of these and the run's own counts.
@@ -77,7 +78,8 @@ enum ledger_cost_source {
 /* What a run comes to. Money is LEDGER_ABSENT while it is open or unknown. */
 struct ledger_account {
 	bool exists; /* false: only named so far, nothing is known to show */
-	int64_t started_ms, ended_ms; /* ended LEDGER_ABSENT while open */
+	int64_t started_ms, ended_ms; /* ended LEDGER_ABSENT while open; started if only its end is
+					 known */
 	enum ledger_end_kind end_kind;
 	int64_t kill_reason_key;
 	struct ledger_dims dims;

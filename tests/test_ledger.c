@@ -50,6 +50,18 @@ static void expect_cost(const char *id, int64_t nanousd, enum ledger_cost_source
 			    ledger_cost_source_name(source));
 }
 
+static void expect_ended_only(const char *id, int64_t end)
+{
+	const struct ledger_account *a = world_run(&w, id);
+	if (!a)
+		fail_msg("no run %s", id);
+	assert_int_equal(a->started_ms, LEDGER_ABSENT);
+	assert_int_equal(relative(a->ended_ms), end);
+	assert_int_equal(a->runtime_ms, LEDGER_ABSENT);
+	assert_int_equal(a->cost_nanousd, LEDGER_ABSENT);
+	assert_int_equal(a->cost_source, LEDGER_COST_UNKNOWN);
+}
+
 static void expect_runs(int64_t n)
 {
 	assert_int_equal(w.sandbox.totals.runs, n);
@@ -103,11 +115,22 @@ static void a_run_that_is_only_named_does_not_exist(void **state)
 	assert_int_equal(w.sandbox.totals.created_ms, LEDGER_ABSENT);
 }
 
-static void an_end_alone_is_no_run_but_tells_the_state(void **state)
+static void a_run_of_which_only_the_end_is_known_shows_with_unknown_time_and_cost(void **state)
 {
-	SETTLE({ EVENT_PAUSED, 1000, .run = "r" });
-	expect_runs(0);
-	expect_state(LEDGER_PAUSED);
+	SETTLE({ EVENT_KILLED, 1000, .run = "r", .reason = 7 });
+	expect_runs(1);
+	expect_ended_only("r", 1000);
+	assert_int_equal(world_run(&w, "r")->end_kind, LEDGER_END_KILLED);
+	assert_int_equal(world_run(&w, "r")->kill_reason_key, 7);
+	assert_int_equal(w.sandbox.totals.unknown_cost, 1);
+	assert_int_equal(w.sandbox.totals.runtime_ms, 0);
+	assert_int_equal(w.sandbox.totals.created_ms, LEDGER_ABSENT);
+	assert_null(ledger_run_at(&w.sandbox, T0 + 1000));
+	expect_state(LEDGER_KILLED);
+}
+
+static void a_loose_end_alone_is_no_run_but_tells_the_state(void **state)
+{
 	SETTLE({ EVENT_PAUSED, 1000 });
 	expect_runs(0);
 	expect_state(LEDGER_PAUSED);
@@ -440,31 +463,34 @@ static void a_loose_start_at_the_instant_of_the_end_serves_if_there_is_no_earlie
 	expect_run("r", 9000, 9000, LEDGER_END_PAUSED);
 	SETTLE({ EVENT_RESUMED, 9000 }, { EVENT_PAUSED, 9000, .run = "r" },
 	       { EVENT_RESUMED, 9000, .run = "s" });
-	assert_null(world_run(&w, "r"));
+	expect_ended_only("r", 9000);
 }
 
 static void a_loose_start_before_the_previous_runs_end_is_not_taken(void **state)
 {
 	SETTLE({ EVENT_CREATED, 1000, .run = "a" }, { EVENT_CREATED, 1200 },
 	       { EVENT_PAUSED, 3000, .run = "a" }, { EVENT_KILLED, 9000, .run = "b" });
-	expect_runs(1);
+	expect_runs(2);
 	expect_run("a", 1000, 3000, LEDGER_END_PAUSED);
+	expect_ended_only("b", 9000);
 }
 
 static void a_loose_start_before_the_start_of_another_run_is_not_taken(void **state)
 {
 	SETTLE({ EVENT_CREATED, 900 }, { EVENT_CREATED, 1000, .run = "a" },
 	       { EVENT_KILLED, 9000, .run = "b" });
-	expect_runs(1);
+	expect_runs(2);
 	expect_run("a", 1000, 9000, LEDGER_END_KILLED);
+	expect_ended_only("b", 9000);
 }
 
 static void a_loose_start_inside_a_known_run_is_not_taken(void **state)
 {
 	SETTLE({ EVENT_CREATED, 1000, .run = "a" }, { EVENT_CREATED, 2000 },
 	       { EVENT_PAUSED, 3000, .run = "b" }, { EVENT_PAUSED, 9000, .run = "a" });
-	expect_runs(1);
+	expect_runs(2);
 	expect_run("a", 1000, 9000, LEDGER_END_PAUSED);
+	expect_ended_only("b", 3000);
 }
 
 static void a_loose_start_while_another_run_is_open_parts_the_two(void **state)
@@ -479,8 +505,9 @@ static void a_loose_start_serves_one_run_only(void **state)
 {
 	SETTLE({ EVENT_CREATED, 1000 }, { EVENT_PAUSED, 4000, .run = "a" },
 	       { EVENT_PAUSED, 9000, .run = "b" });
-	expect_runs(1);
+	expect_runs(2);
 	expect_run("a", 1000, 4000, LEDGER_END_PAUSED);
+	expect_ended_only("b", 9000);
 }
 
 static void a_run_without_an_end_takes_the_first_loose_one_before_the_next_start(void **state)
@@ -864,7 +891,11 @@ int main(void)
 		cmocka_unit_test_teardown(an_end_before_the_start_makes_an_empty_run, tear_down),
 		cmocka_unit_test_teardown(a_report_without_a_start_makes_a_run, tear_down),
 		cmocka_unit_test_teardown(a_run_that_is_only_named_does_not_exist, tear_down),
-		cmocka_unit_test_teardown(an_end_alone_is_no_run_but_tells_the_state, tear_down),
+		cmocka_unit_test_teardown(
+			a_run_of_which_only_the_end_is_known_shows_with_unknown_time_and_cost,
+			tear_down),
+		cmocka_unit_test_teardown(a_loose_end_alone_is_no_run_but_tells_the_state,
+					  tear_down),
 		cmocka_unit_test_teardown(of_repeats_about_a_run_the_latest_time_then_id_counts,
 					  tear_down),
 		cmocka_unit_test_teardown(a_repeat_of_a_report_under_another_id_counts_once,

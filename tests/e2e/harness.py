@@ -359,6 +359,14 @@ class Daemon:
     def hang_up(self):
         self.process.send_signal(signal.SIGHUP)
 
+    def reload(self, refused=False):
+        """SIGHUP; returns what was said when it was done, or refused."""
+        mark = len(self.lines)
+        self.hang_up()
+        line = self.wait_log(r" reloaded | reload refused", mark)
+        assert ("refused" in line) == refused, "\n".join(self.lines[mark:])
+        return self.lines[mark:]
+
     def wait_log(self, pattern, since=0, seconds=10):
         """The first line (from index `since`) that the pattern is found in."""
         return until(lambda: next((x for x in self.lines[since:] if re.search(pattern, x)), None),

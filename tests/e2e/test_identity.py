@@ -7,7 +7,7 @@ import json
 import re
 import time
 
-from harness import Case, encode, event, execution, rfc3339
+from harness import Case, encode, event, execution, rfc3339, until
 
 
 class Identity(Case):
@@ -174,6 +174,7 @@ class Quarantine(Case):
         daemon = self.start(store={"retention": "30d", "ledger_retention": "60d"})
         old = event(timestamp=rfc3339(time.time() - 40 * 86400))
         self.assert_outcome(daemon.post(event()), "stored")
+        until(lambda: self.home.value("SELECT horizon_s FROM position"), "the horizon to follow the newest event")
         self.assert_outcome(daemon.post(old), "quarantined")
         self.assertEqual(self.home.value("SELECT reason FROM quarantine"), "stale")
 

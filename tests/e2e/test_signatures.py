@@ -94,10 +94,8 @@ class Rotation(Case):
         third = "the-third-secret-0123456789-abcdefghij"
         self.assertEqual(daemon.post(event(), third).status, 401)
 
-        mark = len(daemon.lines)
         self.home.secret_file("e2b", [third, OTHER])
-        daemon.hang_up()
-        daemon.wait_log("reload", mark)
+        daemon.reload()
         self.assert_outcome(daemon.post(event(), third), "stored")
         self.assert_outcome(daemon.post(event(), OTHER), "stored")
         self.assertEqual(daemon.post(event(), SECRET).status, 401)
@@ -109,7 +107,7 @@ class Rotation(Case):
             mark = len(daemon.lines)
             self.home.secret_file("e2b", [old, new])
             daemon.hang_up()
-            while not any("reload" in line for line in daemon.lines[mark:]):
+            while not any(" reloaded " in line for line in daemon.lines[mark:]):
                 self.assert_outcome(daemon.post(event(), old), "stored")
             for _ in range(5):
                 self.assert_outcome(daemon.post(event(), old), "stored")

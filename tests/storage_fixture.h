@@ -1,0 +1,415 @@
+/* What the tests of the state layer share: a store in a directory of its own, deliveries judged as
+ * the daemon judges them, reading back through SQL as a dashboard does, and a disk that fails when
+ * told to.
+ *
+ * The disk: SQLite's system calls go through ours, fsync(2) and fdatasync(2) of the whole program
+ * too. They count, and the nth call from now on fails.
+ */
+#pragma once
+
+#include "config.h"
+#include "ingest.h"
+#include "projector.h"
+#include "storage.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <setjmp.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include <cmocka.h>
+
+#define RECEIVED_MS INT64_C(1795194000000) /* 2026-11-20T17:00:00Z */
+#define BODY_MAX 4096
+
+/* The disk -------------------------------------------------------------------------------------- */
+
+struct disk {
+	atomic_long syncs;
+	atomic_long calls; /* reads, writes and syncs */
+	atomic_long fail_at; /* the value of `calls` that fails; 0: none */
+	atomic_bool stays; /* and all after it */
+	atomic_bool syncs_only; /* only they count as calls */
+	atomic_int error;
+};
+static struct disk disk;
+
+static bool disk_fails(bool is_sync)
+{
+	if (atomic_load(&disk.syncs_only) && !is_sync)
+		return false;
+	long call = atomic_fetch_add(&disk.calls, 1) + 1, at = atomic_load(&disk.fail_at);
+	if (at == 0 || call < at || (call > at && !atomic_load(&disk.stays)))
+		return false;
+	errno = atomic_load(&disk.error);
+	return true;
+}
+
+/* The nth call from now fails; with `stays`, the later ones too. */
+static UNUSED void disk_break(long n, int error, bool stays)
+{
+	atomic_store(&disk.error, error);
+	atomic_store(&disk.stays, stays);
+	atomic_store(&disk.fail_at, atomic_load(&disk.calls) + n);
+}
+
+static UNUSED void disk_mend(void)
+{
+	atomic_store(&disk.fail_at, 0);
+	atomic_store(&disk.syncs_only, false);
+}
+
+int fsync(int fd)
+{
+	atomic_fetch_add(&disk.syncs, 1);
+	return disk_fails(true) ? -1 : (int)syscall(SYS_fsync, fd);
+}
+
+int fdatasync(int fd)
+{
+	atomic_fetch_add(&disk.syncs, 1);
+	return disk_fails(true) ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
+static ssize_t disk_read(int fd, void *buf, size_t n)
+{
+	return disk_fails(false) ? -1 : read(fd, buf, n);
+}
+
+static ssize_t disk_pread(int fd, void *buf, size_t n, off_t at)
+{
+	return disk_fails(false) ? -1 : pread(fd, buf, n, at);
+}
+
+static ssize_t disk_write(int fd, const void *buf, size_t n)
+{
+	return disk_fails(false) ? -1 : write(fd, buf, n);
+}
+
+static ssize_t disk_pwrite(int fd, const void *buf, size_t n, off_t at)
+{
+	return disk_fails(false) ? -1 : pwrite(fd, buf, n, at);
+}
+
+static UNUSED void disk_install(void)
+{
+	static const struct {
+		const char *name;
+		sqlite3_syscall_ptr call;
+	} calls[] = {
+		{ "read", (sqlite3_syscall_ptr)disk_read },
+		{ "pread", (sqlite3_syscall_ptr)disk_pread },
+		{ "pread64", (sqlite3_syscall_ptr)disk_pread },
+		{ "write", (sqlite3_syscall_ptr)disk_write },
+		{ "pwrite", (sqlite3_syscall_ptr)disk_pwrite },
+		{ "pwrite64", (sqlite3_syscall_ptr)disk_pwrite },
+	};
+	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		/* Those that SQLite was built without are not there to be replaced. */
+		if (vfs->xGetSystemCall(vfs, calls[i].name))
+			(void)vfs->xSetSystemCall(vfs, calls[i].name, calls[i].call);
+	}
+}
+
+/* A store of its own ---------------------------------------------------------------------------- */
+
+struct world {
+	char dir[64], path[96];
+	struct storage_options options;
+	struct storage *s;
+	struct config *config;
+	struct projector *p;
+};
+
+static UNUSED void open_store(struct world *w)
+{
+	char error[STORAGE_ERROR_MAX];
+	int r = storage_open(&w->options, &w->s, error);
+	if (r < 0)
+		fail_msg("storage_open: %d: %s", r, error);
+}
+
+static UNUSED void close_store(struct world *w)
+{
+	projector_free(w->p);
+	w->p = NULL;
+	storage_close(w->s);
+	w->s = NULL;
+}
+
+static UNUSED void reopen(struct world *w)
+{
+	close_store(w);
+	open_store(w);
+}
+
+static UNUSED int begin_world(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	assert_non_null(w);
+	(void)snprintf(w->dir, sizeof(w->dir), "/tmp/hookd-test-XXXXXX");
+	assert_non_null(mkdtemp(w->dir));
+	(void)snprintf(w->path, sizeof(w->path), "%s/events.db", w->dir);
+	w->options = (struct storage_options) {
+		.path = w->path,
+		.wal_limit = 1 << 20,
+		.quarantine_rows_max = 3,
+		.quarantine_bytes_max = 2000,
+		.rejection_rows_max = 3,
+		.rejection_bytes_max = 2000,
+		.rejection_age_max_ms = 30 * INT64_C(86400000),
+	};
+	disk_install();
+	*state = w;
+	return 0;
+}
+
+static UNUSED int begin_store(void **state)
+{
+	(void)begin_world(state);
+	open_store(*state);
+	return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static UNUSED int end_world(void **state)
+{
+	struct world *w = *state;
+	disk_mend();
+	close_store(w);
+	config_unref(w->config);
+	(void)nftw(w->dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+	free(w);
+	return 0;
+}
+
+static UNUSED struct config *load_config(const char *text)
+{
+	struct config *config = NULL;
+	CLEANUP(config_report_finish) struct config_report report = { 0 };
+	int r = config_load_text("test.ini", text, strlen(text), CONFIG_SECRETS_IGNORED, &config,
+				 &report);
+	if (r != 0)
+		fail_msg("line %u: %s", report.items[0].line, report.items[0].text);
+	return config;
+}
+
+/* Deliveries ------------------------------------------------------------------------------------ */
+
+/* A body with its verdict, as storage_put wants it. */
+struct parcel {
+	char *body;
+	struct ingest_result judged;
+	struct storage_delivery delivery;
+};
+
+static UNUSED void judge_parcel(struct parcel *p)
+{
+	static const struct ingest_policy all;
+	assert_int_equal(ingest_judge_body(&p->judged, &all, NULL, p->delivery.body,
+					   p->delivery.received_unix_ms, 0),
+			 0);
+}
+
+/* Takes over `body`. */
+static UNUSED void init_parcel_owned(struct parcel *p, char *body)
+{
+	*p = (struct parcel) { .body = body };
+	p->delivery = (struct storage_delivery) {
+		.source = "e2b",
+		.remote_addr = "192.0.2.7",
+		.received_unix_ms = RECEIVED_MS,
+		.body = { body, strlen(body) },
+		.body_len = (int64_t)strlen(body),
+		.judged = &p->judged,
+	};
+	judge_parcel(p);
+}
+
+static UNUSED void init_parcel(struct parcel *p, const char *body)
+{
+	char *copy = strdup(body);
+	assert_non_null(copy);
+	init_parcel_owned(p, copy);
+}
+
+static UNUSED void finish_parcel(struct parcel *p)
+{
+	ingest_result_finish(&p->judged);
+	free(p->body);
+}
+
+#define PARCEL CLEANUP(finish_parcel) struct parcel
+
+/* What a body is made of; NULL: left out. */
+struct told {
+	const char *id, *type, *time, *sandbox, *run, *template, *data, *more;
+};
+
+static UNUSED char *write_body(const struct told *t)
+{
+	char *body = NULL;
+	size_t size = 0;
+	FILE *f = open_memstream(&body, &size);
+	assert_non_null(f);
+	const struct {
+		const char *key, *value;
+	} fields[] = {
+		{ "id", t->id },
+		{ "type", t->type },
+		{ "timestamp", t->time },
+		{ "sandbox_id", t->sandbox },
+		{ "sandbox_execution_id", t->run },
+		{ "sandbox_template_id", t->template },
+	};
+	(void)fprintf(f, "{\"version\":\"v2\"");
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
+		if (fields[i].value)
+			(void)fprintf(f, ",\"%s\":\"%s\"", fields[i].key, fields[i].value);
+	if (t->data)
+		(void)fprintf(f, ",\"event_data\":%s", t->data);
+	if (t->more)
+		(void)fprintf(f, ",%s", t->more);
+	(void)fprintf(f, "}");
+	assert_int_equal(fclose(f), 0);
+	return body;
+}
+
+static UNUSED void init_told(struct parcel *p, struct told t)
+{
+	init_parcel_owned(p, write_body(&t));
+}
+
+/* One of the deliveries that come with the tests, by its name without .json. */
+static UNUSED void init_story(struct parcel *p, const char *name)
+{
+	const char *root = getenv("HOOKD_SOURCE_ROOT");
+	char path[4096], body[BODY_MAX];
+	(void)snprintf(path, sizeof(path), "%s/tests/deliveries/%s.json", root ? root : ".", name);
+	CLEANUP_FILE FILE *f = fopen(path, "re");
+	if (!f)
+		fail_msg("%s: %s", path, strerror(errno));
+	size_t len = fread(body, 1, sizeof(body) - 1, f);
+	body[len] = '\0';
+	init_parcel(p, body);
+}
+
+static UNUSED enum storage_outcome put_open(struct world *w, const struct parcel *p,
+					    enum ingest_reason *ret_reason)
+{
+	enum storage_outcome outcome;
+	int r = storage_put(w->s, &p->delivery, &outcome, ret_reason);
+	if (r < 0)
+		fail_msg("storage_put: %d: %s", r, storage_error(w->s));
+	return outcome;
+}
+
+/* Puts in a durable transaction of its own. */
+static UNUSED enum storage_outcome put_for(struct world *w, const struct parcel *p,
+					   enum ingest_reason *ret_reason)
+{
+	assert_int_equal(storage_begin(w->s, true), 0);
+	enum storage_outcome outcome = put_open(w, p, ret_reason);
+	assert_int_equal(storage_commit(w->s), 0);
+	return outcome;
+}
+
+static UNUSED enum storage_outcome put(struct world *w, const struct parcel *p)
+{
+	enum ingest_reason reason;
+	return put_for(w, p, &reason);
+}
+
+static UNUSED enum storage_outcome put_told(struct world *w, struct told t)
+{
+	PARCEL p;
+	init_told(&p, t);
+	return put(w, &p);
+}
+
+/* Reading back ---------------------------------------------------------------------------------- */
+
+/* The rows of a query over a connection of its own, columns by `|`, rows by newline, NULL as `-`.
+ * The caller frees. */
+static UNUSED char *rows_of(const struct world *w, const char *sql)
+{
+	sqlite3 *db = NULL;
+	sqlite3_stmt *statement = NULL;
+	char *text = NULL;
+	size_t size = 0;
+	FILE *f = open_memstream(&text, &size);
+	assert_non_null(f);
+	assert_int_equal(sqlite3_open_v2(w->path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+	(void)sqlite3_busy_timeout(db, 5000);
+	if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) != SQLITE_OK)
+		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
+	int code;
+	for (int row = 0; (code = sqlite3_step(statement)) == SQLITE_ROW; row++) {
+		if (row > 0)
+			(void)fputc('\n', f);
+		for (int i = 0; i < sqlite3_column_count(statement); i++) {
+			const unsigned char *value = sqlite3_column_text(statement, i);
+			(void)fprintf(f, "%s%s", i ? "|" : "",
+				      value ? (const char *)value : "-");
+		}
+	}
+	if (code != SQLITE_DONE)
+		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
+	(void)sqlite3_finalize(statement);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	assert_int_equal(fclose(f), 0);
+	return text;
+}
+
+static UNUSED void expect_rows(const struct world *w, const char *sql, const char *expected)
+{
+	CLEANUP_FREE char *rows = rows_of(w, sql);
+	if (strcmp(rows, expected) != 0)
+		fail_msg("%s\n--- is\n%s\n--- not\n%s", sql, rows, expected);
+}
+
+/* Changes the store behind the engine's back; it must be closed. */
+static UNUSED void change(const struct world *w, const char *sql)
+{
+	sqlite3 *db = NULL;
+	assert_null(w->s);
+	assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
+	if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
+		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* The ledger ------------------------------------------------------------------------------------ */
+
+static UNUSED void begin_ledger(struct world *w, const char *config)
+{
+	if (!w->config) {
+		w->config = load_config(config);
+		w->config->store.max_run_ms = 0; /* runs end by events, not by the test's clock */
+	}
+	assert_int_equal(projector_new(w->s, &w->p), 0);
+	projector_set_config(w->p, w->config);
+}
+
+/* Folds all there is. Reports how many steps it took. */
+static UNUSED int fold_all(struct world *w)
+{
+	bool more = true;
+	int steps = 0;
+	while (more) {
+		int r = projector_step(w->p, 1000000, 256, &more);
+		if (r < 0)
+			fail_msg("projector_step: %d: %s", r, storage_error(w->s));
+		assert_true(++steps < 10000);
+	}
+	return steps;
+}
