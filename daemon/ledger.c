@@ -31,6 +31,7 @@ void ledger_sandbox_init(struct ledger_sandbox *sandbox)
 		.totals = { .created_ms = LEDGER_ABSENT,
 			    .ended_ms = LEDGER_ABSENT,
 			    .expires_ms = LEDGER_ABSENT },
+		.booked = { .startup_ms = LEDGER_ABSENT },
 	};
 }
 

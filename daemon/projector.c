@@ -275,7 +275,9 @@ static int fold_event(struct projector *p, const struct storage_event *stored,
 		      struct json_doc **doc, struct event **event)
 {
 	struct ledger_event le = { .event = *event, .seq = stored->seq };
-	struct storage_link link = { .seq = stored->seq };
+	struct storage_link link = { .seq = stored->seq,
+				     .time_unix_ms = (*event)->time_unix_ns / CLOCK_NS_PER_MS,
+				     .kind = (*event)->kind };
 	int r = keys_of(p, *event, stored->source_key, &le, &link.build_key);
 	if (r < 0)
 		return r;
@@ -409,7 +411,7 @@ static int skip_event(struct projector *p, int64_t seq, const char *why)
 	int r = storage_begin(p->s, true);
 	if (r < 0)
 		return r;
-	struct storage_link link = { .seq = seq };
+	struct storage_link link = { .seq = seq, .time_unix_ms = LEDGER_ABSENT };
 	r = storage_skip(p->s, seq, why);
 	if (r == 0)
 		r = storage_put_link(p->s, &link);

@@ -4,7 +4,7 @@
  * the ledger with NORMAL: they are derived, atomic, and reach the disk with the next durable
  * commit, which syncs the whole write-ahead log.
  */
-#include "storage_sqlite_internal.h"
+#include "storage_sqlite_rollup.h"
 
 #include "clock.h"
 
@@ -111,7 +111,9 @@ static const char *const sql_texts[SQL_N] = {
 			    "metadata_seq, metadata, startup_ns, startup_seq, startup_ms,"
 			    " killed_ns, killed_seq, killed_source_key, killed_reason_key, "
 			    "n_loose, executions, failed_executions,"
-			    " loose_executions FROM sandbox WHERE sandbox_id = ?",
+			    " loose_executions, state, show_template_key, booked_startup_ms,"
+			    " booked_startup_hour_s, booked_startup_template_key FROM sandbox"
+			    " WHERE sandbox_id = ?",
 	[SQL_SANDBOX_PUT] = "INSERT OR REPLACE INTO sandbox (sandbox_key, sandbox_id, names_run, "
 			    "first_event_ms, last_ns, last_seq,"
 			    " last_source_key, template_ns, template_seq, template_key, team_ns, "
@@ -121,10 +123,11 @@ static const char *const sql_texts[SQL_N] = {
 			    " executions, failed_executions, loose_executions, time_s, state, "
 			    "created_ms, ended_ms, expires_ms, kill_reason_key,"
 			    " show_source_key, show_template_key, show_team_key, runs, runtime_ms, "
-			    "cost_nanousd, unknown_cost, changed_seq)"
+			    "cost_nanousd, unknown_cost, booked_startup_ms, booked_startup_hour_s,"
+			    " booked_startup_template_key, changed_seq)"
 			    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
 			    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-			    " ?, ?, ?, ?)",
+			    " ?, ?, ?, ?, ?, ?, ?)",
 	[SQL_RUNS_GET] = "SELECT run_key, run_id, named, start_ns, start_seq, start_kind, "
 			 "start_source_key, start_template_key, start_team_key,"
 			 " end_ns, end_seq, end_fact_kind, end_source_key, end_template_key, "
@@ -158,7 +161,9 @@ static const char *const sql_texts[SQL_N] = {
 			  " kill_reason_key, timeout_ms, report_started_ms, report_ms, "
 			  "report_vcpu, report_memory_mb)"
 			  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	[SQL_EXECUTION_GET] = "SELECT seq, event_ns, event_id, failed, named_run FROM execution"
+	[SQL_EXECUTION_GET] = "SELECT seq, event_ns, event_id, failed, named_run, time_s, "
+			      "template_key, duration_ms, status"
+			      " FROM execution"
 			      " WHERE sandbox_key = ? AND execution_id = ?",
 	[SQL_EXECUTION_DELETE] = "DELETE FROM execution WHERE seq = ?",
 	[SQL_EXECUTION_PUT] = "INSERT INTO execution (seq, sandbox_key, execution_id, event_id, "
@@ -176,6 +181,67 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_DUE] = "SELECT DISTINCT s.sandbox_id FROM run r JOIN sandbox s ON s.sandbox_key = "
 		    "r.sandbox_key"
 		    " WHERE r.end_kind = 0 AND r.time_s IS NOT NULL AND r.due_ms <= ? LIMIT ?",
+
+	[SQL_ROLLUP_COST_HOUR] =
+		"INSERT INTO cost_hour (hour_s, source_key, template_key, team_key,"
+		" runtime_ms, cost_nanousd, estimated_nanousd, runs_ended, unknown_cost)"
+		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET runtime_ms ="
+		" runtime_ms + excluded.runtime_ms, cost_nanousd = cost_nanousd +"
+		" excluded.cost_nanousd, estimated_nanousd = estimated_nanousd +"
+		" excluded.estimated_nanousd, runs_ended = runs_ended + excluded.runs_ended,"
+		" unknown_cost = unknown_cost + excluded.unknown_cost",
+	[SQL_ROLLUP_COST_DAY] =
+		"INSERT INTO cost_day (day_s, source_key, template_key, team_key, runtime_ms,"
+		" cost_nanousd, estimated_nanousd, runs_ended, unknown_cost) VALUES (?, ?, ?,"
+		" ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET runtime_ms = runtime_ms +"
+		" excluded.runtime_ms, cost_nanousd = cost_nanousd + excluded.cost_nanousd,"
+		" estimated_nanousd = estimated_nanousd + excluded.estimated_nanousd,"
+		" runs_ended = runs_ended + excluded.runs_ended, unknown_cost = unknown_cost +"
+		" excluded.unknown_cost",
+	[SQL_ROLLUP_ACTIVITY_HOUR] =
+		"INSERT INTO activity_hour (hour_s, template_key, kind, events) VALUES (?, ?,"
+		" ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events",
+	[SQL_ROLLUP_TEMPLATE_HOUR] =
+		"INSERT INTO template_hour (hour_s, template_key, executions, failed,"
+		" timeouts, duration_ms, duration_le_100, duration_le_300, duration_le_1000,"
+		" duration_le_3000, duration_le_10000, duration_le_30000, duration_le_100000,"
+		" duration_le_300000, startups, startup_ms, startup_le_100, startup_le_200,"
+		" startup_le_300, startup_le_500, startup_le_1000, startup_le_2000,"
+		" startup_le_5000, startup_le_10000) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+		" ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET executions"
+		" = executions + excluded.executions, failed = failed + excluded.failed,"
+		" timeouts = timeouts + excluded.timeouts, duration_ms = duration_ms +"
+		" excluded.duration_ms, duration_le_100 = duration_le_100 +"
+		" excluded.duration_le_100, duration_le_300 = duration_le_300 +"
+		" excluded.duration_le_300, duration_le_1000 = duration_le_1000 +"
+		" excluded.duration_le_1000, duration_le_3000 = duration_le_3000 +"
+		" excluded.duration_le_3000, duration_le_10000 = duration_le_10000 +"
+		" excluded.duration_le_10000, duration_le_30000 = duration_le_30000 +"
+		" excluded.duration_le_30000, duration_le_100000 = duration_le_100000 +"
+		" excluded.duration_le_100000, duration_le_300000 = duration_le_300000 +"
+		" excluded.duration_le_300000, startups = startups + excluded.startups,"
+		" startup_ms = startup_ms + excluded.startup_ms, startup_le_100 ="
+		" startup_le_100 + excluded.startup_le_100, startup_le_200 = startup_le_200 +"
+		" excluded.startup_le_200, startup_le_300 = startup_le_300 +"
+		" excluded.startup_le_300, startup_le_500 = startup_le_500 +"
+		" excluded.startup_le_500, startup_le_1000 = startup_le_1000 +"
+		" excluded.startup_le_1000, startup_le_2000 = startup_le_2000 +"
+		" excluded.startup_le_2000, startup_le_5000 = startup_le_5000 +"
+		" excluded.startup_le_5000, startup_le_10000 = startup_le_10000 +"
+		" excluded.startup_le_10000",
+	[SQL_ROLLUP_TEMPLATE_TOTAL] =
+		"INSERT INTO template_total (template_key, sandboxes, running, runs,"
+		" runtime_ms, cost_nanousd, unknown_cost, executions, failed, duration_ms,"
+		" startups, startup_ms, last_event_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+		" ?, ?, ?) ON CONFLICT DO UPDATE SET sandboxes = sandboxes +"
+		" excluded.sandboxes, running = running + excluded.running, runs = runs +"
+		" excluded.runs, runtime_ms = runtime_ms + excluded.runtime_ms, cost_nanousd ="
+		" cost_nanousd + excluded.cost_nanousd, unknown_cost = unknown_cost +"
+		" excluded.unknown_cost, executions = executions + excluded.executions, failed"
+		" = failed + excluded.failed, duration_ms = duration_ms +"
+		" excluded.duration_ms, startups = startups + excluded.startups, startup_ms ="
+		" startup_ms + excluded.startup_ms, last_event_ms = max(last_event_ms,"
+		" excluded.last_event_ms)",
 };
 
 static int errno_of(int code)
@@ -444,6 +510,7 @@ void storage_rollback(struct storage *s)
 	}
 	s->in_transaction = false;
 	s->now = s->before;
+	storage_sqlite_rollup_forget(s);
 	storage_sqlite_forget_dims(s);
 }
 

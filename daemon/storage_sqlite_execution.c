@@ -1,5 +1,6 @@
 /* Executions: the latest report about one counts, by (event time, event id). */
 #include "storage_sqlite_fields.h"
+#include "storage_sqlite_rollup.h"
 
 #include <string.h>
 
@@ -12,6 +13,7 @@ struct known_execution {
 	bool exists;
 	int64_t seq, event_ns, failed, named_run;
 	char event_id[EVENT_ID_MAX + 1];
+	struct rollup_execution booked;
 };
 
 static int find_execution(struct storage *s, int64_t sandbox_key, struct span id,
@@ -30,6 +32,13 @@ static int find_execution(struct storage *s, int64_t sandbox_key, struct span id
 	storage_sqlite_id(statement, 2, ret->event_id);
 	ret->failed = sqlite3_column_int64(statement, 3);
 	ret->named_run = sqlite3_column_int64(statement, 4);
+	ret->booked = (struct rollup_execution) {
+		.time_s = sqlite3_column_int64(statement, 5),
+		.template_key = sqlite3_column_int64(statement, 6),
+		.duration_ms = sqlite3_column_int64(statement, 7),
+		.failed = ret->failed != 0,
+		.timed_out = sqlite3_column_int64(statement, 8) == EVENT_TIMEOUT,
+	};
 	(void)sqlite3_reset(statement);
 	return 0;
 }
@@ -102,9 +111,21 @@ int storage_put_execution(struct storage *s, const struct storage_execution *x,
 		r = storage_sqlite_bind(s, statement, "i", known.seq);
 		if (r == 0)
 			r = storage_sqlite_run(s, statement);
+		if (r == 0)
+			r = storage_sqlite_book_execution(s, &known.booked, -1);
 		if (r < 0)
 			return r;
 	}
+	struct rollup_execution now = {
+		.time_s = execution_ms(x->event) / 1000,
+		.template_key = x->dims.template_key,
+		.duration_ms = x->event->execution.duration_ms,
+		.failed = x->event->execution.failed,
+		.timed_out = x->event->execution.status == EVENT_TIMEOUT,
+	};
+	r = storage_sqlite_book_execution(s, &now, 1);
+	if (r < 0)
+		return r;
 	ret->executions = known.exists ? 0 : 1;
 	ret->failed = (int)x->event->execution.failed - (known.exists ? (int)known.failed : 0);
 	ret->loose = (x->named_run_key == 0) - (known.exists && !known.named_run);

@@ -72,6 +72,12 @@ enum storage_sql {
 	SQL_EXECUTION_LOOSE,
 	SQL_EXECUTION_MOVE,
 	SQL_DUE,
+	/* sums */
+	SQL_ROLLUP_COST_HOUR,
+	SQL_ROLLUP_COST_DAY,
+	SQL_ROLLUP_ACTIVITY_HOUR,
+	SQL_ROLLUP_TEMPLATE_HOUR,
+	SQL_ROLLUP_TEMPLATE_TOTAL,
 	SQL_N,
 };
 
@@ -101,6 +107,7 @@ struct storage {
 		int64_t last_change_seq;
 	} now, before;
 	struct recent *recent;
+	struct rollup *rollup; /* differences of the open transaction; NULL: none yet */
 	struct storage_dim_cache dims[STORAGE_WORD + 1];
 	struct storage_dim_cache types;
 	char id_text[EVENT_ID_MAX + 1]; /* what id_of returned last */

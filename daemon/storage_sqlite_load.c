@@ -170,6 +170,11 @@ static int take_sandbox(sqlite3_stmt *statement, struct ledger_sandbox *sandbox,
 	sandbox->executions = take(&c);
 	sandbox->failed_executions = take(&c);
 	sandbox->loose_executions = take(&c);
+	sandbox->booked.state = (enum ledger_state)take(&c);
+	sandbox->booked.template_key = take(&c);
+	sandbox->booked.startup_ms = take_absent(&c);
+	sandbox->booked.startup_hour_s = take(&c);
+	sandbox->booked.startup_template_key = take(&c);
 	return metadata && !sandbox->metadata ? -ENOMEM : 0;
 }
 

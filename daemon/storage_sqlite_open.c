@@ -5,7 +5,7 @@
  * Persistent -wal and -shm files let readers without any write right open the database while the
  * daemon is down (without them SQLite would have to create them).
  */
-#include "storage_sqlite_internal.h"
+#include "storage_sqlite_rollup.h"
 
 #include "clock.h"
 #include "log.h"
@@ -104,6 +104,9 @@ static int take_lock(struct storage *s, char error[static STORAGE_ERROR_MAX])
 static int prepare_files(struct storage *s, char error[static STORAGE_ERROR_MAX])
 {
 	int fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+	if (fd < 0 && (errno == ELOOP || errno == EISDIR))
+		return refuse(error, -errno, "%s: %s: set [store] path to the file itself", s->path,
+			      errno == ELOOP ? "a symbolic link" : "a directory");
 	if (fd < 0)
 		return refuse(error, -errno,
 			      "%s: %s: the daemon's user (uid %u) must be able to write it",
@@ -371,6 +374,7 @@ void storage_close(struct storage *s)
 	int code = sqlite3_close(s->db);
 	assert(code == SQLITE_OK);
 	recent_free(s->recent);
+	storage_sqlite_rollup_finish(s);
 	storage_sqlite_dims_finish(s);
 	if (s->lock_fd >= 0)
 		(void)close(s->lock_fd);

@@ -1,5 +1,5 @@
 /* How far the fold has come, what is pending, what ties an event to its sandbox. */
-#include "storage_sqlite_internal.h"
+#include "storage_sqlite_rollup.h"
 
 #include <errno.h>
 #include <string.h>
@@ -43,8 +43,11 @@ int64_t storage_sqlite_change_seq(struct storage *s)
 
 int storage_set_folded(struct storage *s, int64_t seq)
 {
+	int r = storage_sqlite_rollup_flush(s);
+	if (r < 0)
+		return r;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_POSITION_FOLDED);
-	int r = storage_sqlite_bind(s, statement, "iiii", seq, s->change_seq, seq, seq);
+	r = storage_sqlite_bind(s, statement, "iiii", seq, s->change_seq, seq, seq);
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
 	if (r < 0)
@@ -137,5 +140,9 @@ int storage_put_link(struct storage *s, const struct storage_link *link)
 	int r = storage_sqlite_bind(s, statement, "izzzzz", link->seq, link->sandbox_key,
 				    link->run_key, link->template_key, link->build_key,
 				    link->team_key);
-	return r < 0 ? r : storage_sqlite_run(s, statement);
+	if (r == 0)
+		r = storage_sqlite_run(s, statement);
+	if (r < 0 || link->time_unix_ms == LEDGER_ABSENT)
+		return r;
+	return storage_sqlite_book_event(s, link->time_unix_ms, link->template_key, link->kind);
 }

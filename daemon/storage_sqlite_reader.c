@@ -1,3 +1,7 @@
+/* The read-only side of the engine. What it may rely on: the daemon keeps -wal and -shm in place
+ * (persistent WAL), so a reader without any right to write sees the newest rows at any time. Never
+ * immutable=1: that is silently stale beside a writer.
+ */
 #include "storage_reader.h"
 
 #include "clock.h"
@@ -9,11 +13,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-
-/* The read-only side of the engine. What it may rely on: the daemon keeps -wal and -shm in place
- * (persistent WAL), so a reader without any right to write sees the newest rows at any time. Never
- * immutable=1: that is silently stale beside a writer.
- */
 
 #define BUSY_TIMEOUT_MS 2000
 #define STEPS_PER_LOOK 10000 /* of SQLite's machine, between two looks at the deadline */
@@ -78,9 +77,10 @@ static int check_file(const char *path, char error[static STORAGE_ERROR_MAX])
 
 	if (stat(path, &st) < 0)
 		return refuse(error, -errno, "%s: %s: %s", path, strerror(errno),
-			      errno == EACCES ? "become a member of the group that owns its directory"
-					      : "the daemon makes it at its first start; see [store] "
-						"path");
+			      errno == EACCES
+				      ? "become a member of the group that owns its directory"
+				      : "the daemon makes it at its first start; see [store] "
+					"path");
 	if (!S_ISREG(st.st_mode))
 		return refuse(error, -EINVAL, "%s: not a file: see [store] path", path);
 	if (access(path, R_OK) < 0)
@@ -95,7 +95,8 @@ static int refuse_failed(const struct storage_reader *r, const char *path, int c
 	const char *advice = "see the system's log";
 
 	if (code == -EACCES)
-		advice = "it, its -wal and its -shm must be readable, and must not be mounted alone";
+		advice =
+			"it, its -wal and its -shm must be readable, and must not be mounted alone";
 	else if (code == -EUCLEAN)
 		advice = "not a usable SQLite database: see [store] path, or restore a backup";
 	else if (code == -EBUSY)
@@ -124,7 +125,7 @@ static int check_identity(struct storage_reader *r, const char *path,
 int storage_reader_open(const char *path, struct storage_reader **ret,
 			char error[static STORAGE_ERROR_MAX])
 {
-	CLEANUP(storage_reader_closep) struct storage_reader *r = NULL;
+	CLEANUP(storage_reader_close_pointer) struct storage_reader *r = NULL;
 	int rc = check_file(path, error);
 
 	if (rc < 0)
@@ -161,7 +162,7 @@ void storage_reader_close(struct storage_reader *r)
 	free(r);
 }
 
-void storage_reader_closep(struct storage_reader **r)
+void storage_reader_close_pointer(struct storage_reader **r)
 {
 	storage_reader_close(*r);
 }

@@ -1,6 +1,9 @@
 /* Saving a sandbox: its row, new loose events, the runs that changed. Columns in the order of their
  * statement. */
 #include "storage_sqlite_fields.h"
+#include "storage_sqlite_rollup.h"
+
+#include "clock.h"
 
 #include <errno.h>
 #include <string.h>
@@ -95,11 +98,24 @@ static int delete_run(struct storage *s, const struct ledger_run *run)
 	return r < 0 ? r : storage_sqlite_run(s, statement);
 }
 
+static int book_run(struct storage *s, const struct ledger_run *run)
+{
+	bool same = run->is_stored && !run->gone && accounts_equal(&run->account, &run->stored);
+	if (same)
+		return 0;
+	int r = run->is_stored ? storage_sqlite_book_run(s, &run->stored, -1) : 0;
+	if (r < 0 || run->gone)
+		return r;
+	return storage_sqlite_book_run(s, &run->account, 1);
+}
+
 static int save_runs(struct storage *s, struct ledger_sandbox *sandbox)
 {
 	for (size_t i = 0; i < sandbox->n_runs; i++) {
 		struct ledger_run *run = &sandbox->runs[i];
-		int r = 0;
+		int r = book_run(s, run);
+		if (r < 0)
+			return r;
 		if (run->gone)
 			r = run->is_stored ? delete_run(s, run) : 0;
 		else if (!run->is_stored || run->facts_changed ||
@@ -149,6 +165,35 @@ static void give_totals(struct fields *f, const struct ledger_sandbox *sandbox)
 	storage_sqlite_give(f, t->unknown_cost);
 }
 
+/* What is to be booked of the start-up time: under the hour of the event that reported it. */
+static struct rollup_startup startup_of(const struct ledger_sandbox *sandbox)
+{
+	int64_t time_s = sandbox->startup_mark.time_ns / CLOCK_NS_PER_S;
+	struct rollup_startup x = { LEDGER_ABSENT, 0, 0 };
+	if (sandbox->startup_mark.seq)
+		x = (struct rollup_startup) { sandbox->startup_ms, time_s - time_s % 3600,
+					      sandbox->totals.dims.template_key };
+	return x;
+}
+
+/* Takes the sandbox out of the sums as it was, and puts it in as it is. */
+static int book_sandbox(struct storage *s, const struct ledger_sandbox *sandbox)
+{
+	struct rollup_startup was = { sandbox->booked.startup_ms, sandbox->booked.startup_hour_s,
+				      sandbox->booked.startup_template_key };
+	struct rollup_startup is = startup_of(sandbox);
+	int r = 0;
+	if (sandbox->is_stored)
+		r = storage_sqlite_book_sandbox(s, sandbox->booked.template_key,
+						sandbox->booked.state, -1);
+	if (r == 0)
+		r = storage_sqlite_book_sandbox(s, sandbox->totals.dims.template_key,
+						sandbox->totals.state, 1);
+	if (r == 0)
+		r = storage_sqlite_book_startup(s, &was, -1);
+	return r < 0 ? r : storage_sqlite_book_startup(s, &is, 1);
+}
+
 static int save_sandbox_row(struct storage *s, const struct ledger_sandbox *sandbox)
 {
 	struct fields f = storage_sqlite_fields(s, SQL_SANDBOX_PUT);
@@ -175,6 +220,10 @@ static int save_sandbox_row(struct storage *s, const struct ledger_sandbox *sand
 	storage_sqlite_give(&f, sandbox->failed_executions);
 	storage_sqlite_give(&f, sandbox->loose_executions);
 	give_totals(&f, sandbox);
+	struct rollup_startup startup = startup_of(sandbox);
+	storage_sqlite_give_absent(&f, startup.startup_ms);
+	storage_sqlite_give(&f, startup.hour_s);
+	storage_sqlite_give(&f, startup.template_key);
 	storage_sqlite_give(&f, storage_sqlite_change_seq(s));
 	return storage_sqlite_give_end(&f);
 }
@@ -222,6 +271,8 @@ static int place_executions(struct storage *s, const struct ledger_sandbox *sand
 int storage_save_sandbox(struct storage *s, struct ledger_sandbox *sandbox)
 {
 	int r = save_sandbox_row(s, sandbox);
+	if (r == 0)
+		r = book_sandbox(s, sandbox);
 	if (r == 0)
 		r = save_loose(s, sandbox);
 	if (r == 0)

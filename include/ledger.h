@@ -133,6 +133,13 @@ struct ledger_sandbox {
 	int64_t executions, failed_executions;
 	int64_t loose_executions; /* executions that name no run */
 	struct ledger_totals totals;
+	/* As it was loaded: what the store's sums hold of it. */
+	struct {
+		enum ledger_state state;
+		int64_t template_key;
+		int64_t startup_ms, startup_hour_s,
+			startup_template_key; /* ms LEDGER_ABSENT: none */
+	} booked;
 
 	struct ledger_run *runs; /* any order while merging; by start after ledger_settle */
 	size_t n_runs, runs_size;

@@ -113,6 +113,8 @@ MUST_CHECK int storage_save_sandbox(struct storage *s, struct ledger_sandbox *sa
 /* Ties an event to its sandbox, run and template. Keys may be 0. */
 struct storage_link {
 	int64_t seq, sandbox_key, run_key, template_key, build_key, team_key;
+	int64_t time_unix_ms; /* LEDGER_ABSENT: not to be counted (a skipped event) */
+	enum event_kind kind;
 };
 MUST_CHECK int storage_put_link(struct storage *s, const struct storage_link *link);
 

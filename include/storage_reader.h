@@ -16,7 +16,7 @@ struct storage_reader;
 MUST_CHECK int storage_reader_open(const char *path, struct storage_reader **ret,
 				   char error[static STORAGE_ERROR_MAX]);
 void storage_reader_close(struct storage_reader *r);
-void storage_reader_closep(struct storage_reader **r); /* for CLEANUP */
+void storage_reader_close_pointer(struct storage_reader **r); /* for CLEANUP */
 /* The words for the last failure of a query. */
 const char *storage_reader_error(const struct storage_reader *r);
 
@@ -29,7 +29,8 @@ struct storage_value {
 	struct span text; /* text or blob, as stored: it may hold anything */
 };
 
-#define STORAGE_VALUE_INTEGER(n) ((struct storage_value) { .type = STORAGE_INTEGER, .integer = (n) })
+#define STORAGE_VALUE_INTEGER(n)                                                                   \
+	((struct storage_value) { .type = STORAGE_INTEGER, .integer = (n) })
 #define STORAGE_VALUE_TEXT(s)                                                                      \
 	((struct storage_value) { .type = STORAGE_BYTES, .text = { (s), __builtin_strlen(s) } })
 
@@ -47,7 +48,8 @@ struct storage_value storage_reader_value(struct storage_reader *r, size_t i);
 /* Ends the statement and gives its snapshot back. */
 void storage_reader_end(struct storage_reader *r);
 
-/* The only row of a statement whose columns are integers: 0, or -ENODATA without a row. NULL is 0. */
+/* The only row of a statement whose columns are integers: 0, or -ENODATA without a row. NULL is 0.
+ */
 MUST_CHECK int storage_reader_integers(struct storage_reader *r, const char *sql, int64_t *ret,
 				       size_t n);
 

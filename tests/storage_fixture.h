@@ -26,7 +26,8 @@
 #define RECEIVED_MS INT64_C(1795194000000) /* 2026-11-20T17:00:00Z */
 #define BODY_MAX 4096
 
-/* The disk -------------------------------------------------------------------------------------- */
+/* The disk --------------------------------------------------------------------------------------
+ */
 
 struct disk {
 	atomic_long syncs;
@@ -116,7 +117,8 @@ static UNUSED void disk_install(void)
 	}
 }
 
-/* A store of its own ---------------------------------------------------------------------------- */
+/* A store of its own ----------------------------------------------------------------------------
+ */
 
 struct world {
 	char dir[64], path[96];
@@ -203,7 +205,8 @@ static UNUSED struct config *load_config(const char *text)
 	return config;
 }
 
-/* Deliveries ------------------------------------------------------------------------------------ */
+/* Deliveries ------------------------------------------------------------------------------------
+ */
 
 /* A body with its verdict, as storage_put wants it. */
 struct parcel {
@@ -336,7 +339,8 @@ static UNUSED enum storage_outcome put_told(struct world *w, struct told t)
 	return put(w, &p);
 }
 
-/* Reading back ---------------------------------------------------------------------------------- */
+/* Reading back ----------------------------------------------------------------------------------
+ */
 
 /* The rows of a query over a connection of its own, columns by `|`, rows by newline, NULL as `-`.
  * The caller frees. */
@@ -358,8 +362,7 @@ static UNUSED char *rows_of(const struct world *w, const char *sql)
 			(void)fputc('\n', f);
 		for (int i = 0; i < sqlite3_column_count(statement); i++) {
 			const unsigned char *value = sqlite3_column_text(statement, i);
-			(void)fprintf(f, "%s%s", i ? "|" : "",
-				      value ? (const char *)value : "-");
+			(void)fprintf(f, "%s%s", i ? "|" : "", value ? (const char *)value : "-");
 		}
 	}
 	if (code != SQLITE_DONE)
@@ -388,7 +391,8 @@ static UNUSED void change(const struct world *w, const char *sql)
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-/* The ledger ------------------------------------------------------------------------------------ */
+/* The ledger ------------------------------------------------------------------------------------
+ */
 
 static UNUSED void begin_ledger(struct world *w, const char *config)
 {

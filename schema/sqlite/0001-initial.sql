@@ -251,7 +251,7 @@ CREATE UNIQUE INDEX run_id ON run (run_id, sandbox_key);
 CREATE INDEX run_sandbox ON run (sandbox_key);
 CREATE INDEX run_time ON run (time_s) WHERE time_s IS NOT NULL;
 CREATE INDEX run_template ON run (template_key, time_s) WHERE template_key IS NOT NULL;
-CREATE INDEX run_open ON run (due_ms) WHERE end_kind = 0 AND time_s IS NOT NULL;
+CREATE INDEX run_open ON run (end_kind, due_ms) WHERE end_kind = 0 AND time_s IS NOT NULL;
 
 CREATE TABLE execution (
     seq INTEGER PRIMARY KEY,                 -- of the event that counts: the latest report about it
