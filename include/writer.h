@@ -74,6 +74,12 @@ void writer_set_config(struct writer *w, const struct config *config);
 void writer_count_secret(struct writer *w, const char *source, unsigned int position,
 			 const char *fingerprint, int64_t now_unix_ms);
 
+/* Long work on the store, done in slices between batches; how far it is stands in the health
+ * figures. Asking again while it runs changes nothing. Any thread. */
+void writer_request_rebuild(struct writer *w); /* the ledger anew from the stored events */
+void writer_request_prune(
+	struct writer *w); /* retention now, even where it waits for an operator's word */
+
 /* Health, readable from any thread. */
 struct writer_health {
 	size_t queued;
@@ -83,6 +89,11 @@ struct writer_health {
 	int64_t stored_seq, folded_seq;
 	int64_t horizon_unix_s;
 	struct storage_stats stats;
+	bool rebuilding, pruning;
+	bool prune_waits; /* the clock jumped: pruning waits for writer_request_prune */
+	int64_t rebuild_seq, rebuild_target_seq; /* folded anew up to, of */
+	int64_t pruned_events, pruned_sandboxes; /* since start */
+	int rebuild_error; /* how the last rebuild ended; 0: well, or none */
 };
 void writer_health(struct writer *w, struct writer_health *ret);
 /* The retention horizon, for judging. Any thread, cheap. */
