@@ -96,7 +96,7 @@ static void wait_for_work(struct httpd_loop *loop)
 	nfds_t n = 2;
 	uint64_t count;
 
-	if (httpd_accept_wanted(loop)) {
+	if (httpd_accept_before_waiting(loop)) {
 		for (size_t i = 0; i < loop->server->sockets.n; i++)
 			fds[n++] = (struct pollfd) { .fd = loop->server->sockets.items[i].fd,
 						     .events = POLLIN };

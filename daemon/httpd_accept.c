@@ -151,14 +151,46 @@ static bool accept_one(struct httpd_loop *loop, int listen_fd)
 	return true;
 }
 
-bool httpd_accept_wanted(const struct httpd_loop *loop)
+static bool holds_more_than_its_share(const struct httpd_loop *loop)
 {
 	const struct httpd *h = loop->server;
-	size_t n_open = atomic_load_explicit(&h->n_open, memory_order_relaxed);
+
+	return loop->n_conns * h->n_loops > httpd_connections(h) + SHARE_SLACK;
+}
+
+static bool can_accept(const struct httpd_loop *loop)
+{
+	const struct httpd *h = loop->server;
 
 	return !loop->draining && loop->now_ms >= loop->accept_after_ms &&
-	       n_open < (size_t)h->config->max_connections &&
-	       loop->n_conns * h->n_loops <= n_open + SHARE_SLACK;
+	       httpd_connections(h) < (size_t)h->config->max_connections;
+}
+
+bool httpd_accept_wanted(const struct httpd_loop *loop)
+{
+	return can_accept(loop) && !holds_more_than_its_share(loop);
+}
+
+/* Another loop holds less, but may have gone to sleep when it was the one with more. */
+static void pass_on(struct httpd_loop *loop)
+{
+	struct httpd *h = loop->server;
+
+	for (size_t i = 0; i < h->n_loops; i++) {
+		if (&h->loops[i] != loop && atomic_exchange(&h->loops[i].is_deaf, false))
+			httpd_wake(&h->loops[i]);
+	}
+}
+
+bool httpd_accept_before_waiting(struct httpd_loop *loop)
+{
+	bool wanted = httpd_accept_wanted(loop);
+
+	/* First told, then looked: of two loops that fall deaf at once one sees the other. */
+	atomic_store(&loop->is_deaf, !wanted);
+	if (!wanted && can_accept(loop))
+		pass_on(loop);
+	return wanted;
 }
 
 void httpd_accept_some(struct httpd_loop *loop, int listen_fd)

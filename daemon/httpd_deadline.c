@@ -91,11 +91,26 @@ static void check_idle(struct httpd_conn *conn)
 	(void)shutdown(conn->fd, SHUT_RDWR);
 }
 
+/* libmicrohttpd waits edge-triggered and takes a short read for "nothing more": a sender's end that
+ * comes together with its last bytes is never noticed. */
+static bool end_was_missed(const struct httpd_conn *conn)
+{
+	char byte;
+
+	return recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 static void check(struct httpd_conn *conn)
 {
 	const struct config_server *config = conn->loop->server->config;
 	int64_t now_ms = conn->loop->now_ms;
+	bool looks = conn->phase == HTTPD_IDLE ? now_ms >= conn->look_at_ms
+					       : conn->phase != HTTPD_ANSWERING;
 
+	if (looks && end_was_missed(conn)) {
+		(void)shutdown(conn->fd, SHUT_RDWR);
+		return;
+	}
 	switch (conn->phase) {
 	case HTTPD_IDLE:
 		check_idle(conn);

@@ -66,6 +66,7 @@ struct httpd_loop {
 	struct httpd_conn *arriving; /* accepted, not yet taken up by libmicrohttpd */
 	bool draining, hurry;
 	int64_t now_ms, scan_at_ms, drain_since_ms, accept_after_ms;
+	atomic_bool is_deaf; /* waits without the listening sockets */
 	atomic_int_fast64_t round_at_ms;
 	struct screen_header headers[SCREEN_HEADERS_MAX + 1]; /* of the request that begins */
 	size_t n_headers;
@@ -97,6 +98,8 @@ void httpd_accept_notify(void *cls, struct MHD_Connection *mhd, void **socket_co
 			 enum MHD_ConnectionNotificationCode code);
 /* Should this loop take connections now? */
 bool httpd_accept_wanted(const struct httpd_loop *loop);
+/* The same, for the round to come: if not, some other loop does. */
+bool httpd_accept_before_waiting(struct httpd_loop *loop);
 void httpd_accept_some(struct httpd_loop *loop, int listen_fd);
 /* Empties the backlog of our own sockets and listens no more: draining begins. */
 void httpd_accept_stop(struct httpd_loop *loop);

@@ -18,6 +18,7 @@
 #define SLOTS 1024 /* of the table of touched sandboxes; a power of two, above any slice */
 #define SLICE_MAX (SLOTS / 2)
 #define TRIES_MAX 2
+#define COPY_SANDBOXES 16
 #define TICK_SANDBOXES_MAX 256
 #define NAME_MAX_LEN 160
 
@@ -49,6 +50,8 @@ struct projector {
 	size_t n_executions, executions_size;
 	int64_t last_seq;
 	int64_t deadline_us;
+	int64_t refold_until; /* the live watermark */
+	bool refolding; /* into the shadow: what the live fold skipped is skipped again */
 	size_t left, n_folded;
 };
 
@@ -298,28 +301,46 @@ static int read_event(struct span body, struct json_doc **ret_doc, struct event 
 	return r ? r : event_read(ret, json_root(*ret_doc), digest, detail);
 }
 
+static int took(struct projector *p, const struct storage_event *stored)
+{
+	p->last_seq = stored->seq;
+	p->left--;
+	p->n_folded++;
+	return 0;
+}
+
+/* 1: an event that the live fold left out, and so does a rebuild. */
+static int pass_over(struct projector *p, const struct storage_event *stored)
+{
+	bool skipped;
+	int r = storage_is_skipped(p->s, stored->seq, &skipped);
+	if (r < 0 || !skipped)
+		return r;
+	struct storage_link link = { .seq = stored->seq, .time_unix_ms = LEDGER_ABSENT };
+	r = storage_put_link(p->s, &link);
+	return r < 0 ? r : 1;
+}
+
 static int fold_one(void *ctx, const struct storage_event *stored)
 {
 	struct projector *p = ctx;
 	/* Enough for this slice? One event it always takes, or a slow store would stand still. */
-	if (p->left == 0 ||
+	if (p->left == 0 || (p->refolding && stored->seq > p->refold_until) ||
 	    (p->n_folded > 0 && p->left % 16 == 0 && clock_mono_us() > p->deadline_us))
 		return 1;
 	CLEANUP(free_doc) struct json_doc *doc = NULL;
 	CLEANUP(free_event) struct event *event = calloc(1, sizeof(*event));
 	if (!event)
 		return -ENOMEM;
-	int r = read_event(stored->body, &doc, event);
+	int r = p->refolding ? pass_over(p, stored) : 0;
+	if (r != 0)
+		return r < 0 ? r : took(p, stored);
+	r = read_event(stored->body, &doc, event);
 	if (r == 0)
 		r = fold_event(p, stored, &doc, &event);
 	else if (r > 0)
 		r = -EBADMSG; /* accepted once, unreadable now */
-	if (r < 0)
-		return r;
-	p->last_seq = stored->seq;
-	p->left--;
-	p->n_folded++;
-	return 0;
+	return r < 0 ? r : took(p, stored);
 }
 
 static int place_execution(struct projector *p, struct projector_execution *x)
@@ -392,12 +413,6 @@ static int fold_slice(struct projector *p, int64_t after_seq, bool *ret_more)
 	return r;
 }
 
-static bool is_storage_failure(int r)
-{
-	return r == -EIO || r == -ENOSPC || r == -EBUSY || r == -EUCLEAN || r == -EACCES ||
-	       r == -ENOMEM;
-}
-
 static void complain(struct projector *p, const char *what, int64_t seq, int r)
 {
 	if (log_limit_allows(&p->complaint, NULL))
@@ -466,7 +481,7 @@ static int fold_cautiously(struct projector *p, const struct storage_position *a
 	bool more; /* than this one: not known here */
 	p->left = 1;
 	r = fold_slice(p, at->folded_seq, &more);
-	p->unjudged_seq = is_storage_failure(r) ? seq : 0;
+	p->unjudged_seq = storage_is_failure(r) ? seq : 0;
 	return r;
 }
 
@@ -484,11 +499,70 @@ int projector_step(struct projector *p, int64_t budget_us, size_t events_max, bo
 		p->left = base_min_size(events_max, SLICE_MAX);
 		r = fold_slice(p, at.folded_seq, ret_more);
 	}
-	if (r == 0 || is_storage_failure(r))
+	if (r == 0 || storage_is_failure(r))
 		return r;
 	complain(p, "the ledger failed on an event", at.folded_seq + 1, r);
 	be_cautious(p, &at);
 	*ret_more = true;
+	return 0;
+}
+
+/* Rebuilding ---------------------------------------------------------------- */
+
+int projector_refold(struct projector *p, int64_t after_seq, int64_t until_seq, int64_t budget_us,
+		     int64_t *ret_seq)
+{
+	bool more;
+	p->refold_until = until_seq;
+	p->deadline_us = clock_mono_us() + budget_us;
+	p->left = SLICE_MAX;
+	p->refolding = true;
+	storage_aim(p->s, STORAGE_SHADOW);
+	int r = fold_slice(p, after_seq, &more);
+	storage_aim(p->s, STORAGE_LIVE);
+	p->refolding = false;
+	*ret_seq = r < 0 ? after_seq : p->last_seq;
+	return r;
+}
+
+/* Sealed sandboxes: from their stored facts, at the prices of now. */
+static int copy_one(struct projector *p, const struct storage_sealed *sealed, int64_t now_ms)
+{
+	struct ledger_sandbox sandbox;
+	int r = storage_load_sandbox(p->s, (struct span) { sealed->id, strlen(sealed->id) },
+				     &sandbox);
+	if (r == 0)
+		r = ledger_settle(&sandbox, &p->terms, now_ms);
+	storage_aim(p->s, STORAGE_SHADOW);
+	if (r == 0)
+		r = storage_copy_sealed(p->s, &sandbox);
+	if (r == 0)
+		r = storage_set_folded(p->s, 0); /* writes the sums */
+	storage_aim(p->s, STORAGE_LIVE);
+	ledger_sandbox_finish(&sandbox);
+	return r < 0 ? r : p->term_error;
+}
+
+int projector_copy_sealed(struct projector *p, int64_t after_key, int64_t *ret_key, bool *ret_more)
+{
+	struct storage_sealed sealed[COPY_SANDBOXES];
+	size_t n;
+	p->term_error = 0;
+	int r = storage_begin(p->s, false);
+	if (r < 0)
+		return r;
+	r = storage_sealed_sandboxes(p->s, after_key, ARRAY_SIZE(sealed), sealed, &n);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = copy_one(p, &sealed[i], clock_unix_ms());
+	if (r == 0)
+		r = storage_commit(p->s);
+	if (r < 0) {
+		storage_rollback(p->s);
+		return r;
+	}
+	*ret_more = n > 0;
+	if (n > 0)
+		*ret_key = sealed[n - 1].key;
 	return 0;
 }
 
@@ -527,9 +601,9 @@ int projector_tick(struct projector *p, int64_t now_unix_ms)
 	if (r == 0 && n > 0)
 		r = settle_due(p, ids, n, now_unix_ms);
 	/* One that cannot be settled must not hold up the others. */
-	for (size_t i = 0; r < 0 && !is_storage_failure(r) && n > 1 && i < n; i++) {
+	for (size_t i = 0; r < 0 && !storage_is_failure(r) && n > 1 && i < n; i++) {
 		int alone = settle_due(p, &ids[i], 1, now_unix_ms);
-		r = is_storage_failure(alone) ? alone : r;
+		r = storage_is_failure(alone) ? alone : r;
 	}
 	for (size_t i = 0; i < n; i++)
 		free(ids[i]);

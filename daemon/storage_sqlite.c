@@ -91,8 +91,8 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_POSITION_GET] = "SELECT max(folded_seq, coalesce((SELECT max(seq) FROM event), 0)), "
 			     "folded_seq, trying_seq, trying_count,"
 			     " (SELECT count(*) FROM skipped), fold_version, horizon_s,"
-			     " coalesce((SELECT max(time_s) FROM event), 0), change_seq FROM "
-			     "position WHERE one = 1",
+			     " coalesce((SELECT max(time_s) FROM event), 0), change_seq, "
+			     "rebuild, prune_waits, newest_s FROM position WHERE one = 1",
 	[SQL_POSITION_FOLDED] = "UPDATE position SET folded_seq = ?, change_seq = max(change_seq, "
 				"?), trying_count = iif(trying_seq <= ?, 0, trying_count),"
 				" trying_seq = iif(trying_seq <= ?, 0, trying_seq) WHERE one = 1",
@@ -105,15 +105,16 @@ static const char *const sql_texts[SQL_N] = {
 		     "build_key, team_key)"
 		     " VALUES (?, ?, ?, ?, ?, ?)",
 
-	[SQL_SANDBOX_GET] = "SELECT sandbox_key, names_run, first_event_ms, last_ns, last_seq, "
-			    "last_source_key, template_ns, template_seq,"
-			    " template_key, team_ns, team_seq, team_key, metadata_ns, "
-			    "metadata_seq, metadata, startup_ns, startup_seq, startup_ms,"
-			    " killed_ns, killed_seq, killed_source_key, killed_reason_key, "
-			    "n_loose, executions, failed_executions,"
-			    " loose_executions, state, show_template_key, booked_startup_ms,"
-			    " booked_startup_hour_s, booked_startup_template_key FROM sandbox"
-			    " WHERE sandbox_id = ?",
+	[SQL_SANDBOX_GET] =
+		"SELECT sandbox_key, names_run, first_event_ms, last_ns, last_seq, "
+		"last_source_key, template_ns, template_seq,"
+		" template_key, team_ns, team_seq, team_key, metadata_ns, "
+		"metadata_seq, metadata, startup_ns, startup_seq, startup_ms,"
+		" killed_ns, killed_seq, killed_source_key, killed_reason_key, "
+		"n_loose, executions, failed_executions,"
+		" loose_executions, state, show_template_key, booked_startup_ms,"
+		" booked_startup_hour_s, booked_startup_template_key, sealed FROM sandbox"
+		" WHERE sandbox_id = ?",
 	[SQL_SANDBOX_PUT] = "INSERT OR REPLACE INTO sandbox (sandbox_key, sandbox_id, names_run, "
 			    "first_event_ms, last_ns, last_seq,"
 			    " last_source_key, template_ns, template_seq, template_key, team_ns, "
@@ -124,10 +125,10 @@ static const char *const sql_texts[SQL_N] = {
 			    "created_ms, ended_ms, expires_ms, kill_reason_key,"
 			    " show_source_key, show_template_key, show_team_key, runs, runtime_ms, "
 			    "cost_nanousd, unknown_cost, booked_startup_ms, booked_startup_hour_s,"
-			    " booked_startup_template_key, changed_seq)"
+			    " booked_startup_template_key, sealed, changed_seq)"
 			    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
 			    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-			    " ?, ?, ?, ?, ?, ?, ?)",
+			    " ?, ?, ?, ?, ?, ?, ?, ?)",
 	[SQL_RUNS_GET] = "SELECT run_key, run_id, named, start_ns, start_seq, start_kind, "
 			 "start_source_key, start_template_key, start_team_key,"
 			 " end_ns, end_seq, end_fact_kind, end_source_key, end_template_key, "
@@ -242,6 +243,40 @@ static const char *const sql_texts[SQL_N] = {
 		" excluded.duration_ms, startups = startups + excluded.startups, startup_ms ="
 		" startup_ms + excluded.startup_ms, last_event_ms = max(last_event_ms,"
 		" excluded.last_event_ms)",
+
+	[SQL_SEALED] =
+		"SELECT sandbox_key, sandbox_id FROM sandbox WHERE sandbox_key > ? AND sealed = 1"
+		" ORDER BY sandbox_key LIMIT ?",
+	[SQL_EXECUTION_BOOKED] =
+		"SELECT time_s, template_key, duration_ms, failed, status FROM execution"
+		" WHERE sandbox_key = ?",
+	[SQL_IS_SKIPPED] = "SELECT 1 FROM skipped WHERE seq = ?",
+	[SQL_OLD_EVENTS] = "SELECT e.seq, e.time_s, t.kind, coalesce(l.sandbox_key, 0), "
+			   "coalesce(l.template_key, 0)"
+			   " FROM event e JOIN event_type t ON t.type_key = e.type_key"
+			   " LEFT JOIN event_link l ON l.seq = e.seq"
+			   " WHERE e.time_s < ? AND e.seq <= ? ORDER BY e.time_s LIMIT ?",
+	[SQL_SANDBOX_SEAL] = "UPDATE sandbox SET sealed = 1,"
+			     " metadata = CASE WHEN metadata_seq = ?2 THEN NULL ELSE metadata END"
+			     " WHERE sandbox_key = ?1 AND (sealed = 0 OR (metadata_seq = ?2 AND "
+			     "metadata IS NOT NULL))",
+	[SQL_LINK_DELETE] = "DELETE FROM event_link WHERE seq = ?",
+	[SQL_SKIPPED_DELETE] = "DELETE FROM skipped WHERE seq = ?",
+	[SQL_EVENT_DELETE] = "DELETE FROM event WHERE seq = ?",
+	[SQL_OLD_SANDBOX] =
+		"SELECT sandbox_id FROM sandbox WHERE time_s < ? AND last_ns < ? AND state <> 1"
+		" ORDER BY time_s LIMIT 1",
+	[SQL_EXECUTIONS_OF] =
+		"SELECT seq, time_s, template_key, duration_ms, failed, status FROM execution"
+		" WHERE sandbox_key = ? LIMIT ?",
+	[SQL_RUNS_DELETE] = "DELETE FROM run WHERE sandbox_key = ?",
+	[SQL_LOOSE_DELETE] = "DELETE FROM loose_event WHERE sandbox_key = ?",
+	[SQL_SANDBOX_DELETE] = "DELETE FROM sandbox WHERE sandbox_key = ?",
+	[SQL_PAGE_COUNT] = "PRAGMA page_count",
+	[SQL_FREE_COUNT] = "PRAGMA freelist_count",
+	[SQL_PAGE_SIZE] = "PRAGMA page_size",
+	[SQL_POSITION_RETENTION] =
+		"UPDATE position SET newest_s = ?, prune_waits = ? WHERE one = 1",
 };
 
 static int errno_of(int code)
@@ -282,20 +317,40 @@ int storage_sqlite_fail(struct storage *s, int code, const char *what)
 	return r ? r : -EINVAL;
 }
 
+bool storage_is_failure(int error)
+{
+	return error == -EIO || error == -ENOSPC || error == -EBUSY || error == -EUCLEAN ||
+	       error == -EACCES || error == -ENOMEM;
+}
+
+int64_t storage_fold_version(void)
+{
+	return STORAGE_FOLD_VERSION;
+}
+
 const char *storage_error(const struct storage *s)
 {
 	return s->error;
 }
 
+static const char *const target_prefixes[STORAGE_N_TARGETS] = {
+	[STORAGE_LIVE] = "",
+	[STORAGE_SHADOW] = "new_",
+	[STORAGE_FROZEN] = "frozen_",
+};
+
 sqlite3_stmt *storage_sqlite_statement(struct storage *s, enum storage_sql sql)
 {
-	sqlite3_stmt **slot = &s->statements[sql];
+	sqlite3_stmt **slot = &s->statements[s->target][sql];
 	if (*slot) {
 		(void)sqlite3_reset(*slot);
 		return *slot;
 	}
-	int code = sqlite3_prepare_v3(s->db, sql_texts[sql], -1, SQLITE_PREPARE_PERSISTENT, slot,
-				      NULL);
+	CLEANUP_FREE char *text =
+		storage_sqlite_retarget(sql_texts[sql], target_prefixes[s->target]);
+	int code = SQLITE_NOMEM;
+	if (text)
+		code = sqlite3_prepare_v3(s->db, text, -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);
 	if (code != SQLITE_OK)
 		(void)storage_sqlite_fail(s, code, "cannot prepare a statement");
 	return *slot;

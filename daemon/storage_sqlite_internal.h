@@ -78,6 +78,24 @@ enum storage_sql {
 	SQL_ROLLUP_ACTIVITY_HOUR,
 	SQL_ROLLUP_TEMPLATE_HOUR,
 	SQL_ROLLUP_TEMPLATE_TOTAL,
+	/* retention and rebuilds */
+	SQL_SEALED,
+	SQL_EXECUTION_BOOKED,
+	SQL_IS_SKIPPED,
+	SQL_OLD_EVENTS,
+	SQL_SANDBOX_SEAL,
+	SQL_LINK_DELETE,
+	SQL_SKIPPED_DELETE,
+	SQL_EVENT_DELETE,
+	SQL_OLD_SANDBOX,
+	SQL_EXECUTIONS_OF,
+	SQL_RUNS_DELETE,
+	SQL_LOOSE_DELETE,
+	SQL_SANDBOX_DELETE,
+	SQL_PAGE_COUNT,
+	SQL_FREE_COUNT,
+	SQL_PAGE_SIZE,
+	SQL_POSITION_RETENTION,
 	SQL_N,
 };
 
@@ -94,7 +112,8 @@ struct storage {
 	int lock_fd;
 	char *path;
 	struct storage_options options;
-	sqlite3_stmt *statements[SQL_N];
+	enum storage_target target;
+	sqlite3_stmt *statements[STORAGE_N_TARGETS][SQL_N];
 	char error[STORAGE_ERROR_MAX];
 	bool in_transaction, is_durable; /* is_durable: what PRAGMA synchronous says now */
 	int failed; /* in the open transaction, where no result could tell: it cannot be kept */
@@ -145,3 +164,5 @@ int storage_sqlite_bind_id(sqlite3_stmt *statement, int i,
 void storage_sqlite_watch_wal(struct storage *s);
 /* One number for all rows that a transaction changes, larger than any before. */
 int64_t storage_sqlite_change_seq(struct storage *s);
+/* A statement's text with the names of ledger tables prefixed; the caller frees it. */
+char *storage_sqlite_retarget(const char *sql, const char *prefix);

@@ -175,6 +175,7 @@ static int take_sandbox(sqlite3_stmt *statement, struct ledger_sandbox *sandbox,
 	sandbox->booked.startup_ms = take_absent(&c);
 	sandbox->booked.startup_hour_s = take(&c);
 	sandbox->booked.startup_template_key = take(&c);
+	sandbox->sealed = take(&c) != 0;
 	return metadata && !sandbox->metadata ? -ENOMEM : 0;
 }
 

@@ -369,8 +369,9 @@ void storage_close(struct storage *s)
 {
 	if (!s)
 		return;
-	for (size_t i = 0; i < SQL_N; i++)
-		(void)sqlite3_finalize(s->statements[i]);
+	for (size_t t = 0; t < STORAGE_N_TARGETS; t++)
+		for (size_t i = 0; i < SQL_N; i++)
+			(void)sqlite3_finalize(s->statements[t][i]);
 	int code = sqlite3_close(s->db);
 	assert(code == SQLITE_OK);
 	recent_free(s->recent);

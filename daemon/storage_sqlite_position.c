@@ -22,6 +22,9 @@ int storage_sqlite_load_position(struct storage *s)
 		.horizon_unix_s = sqlite3_column_int64(statement, 6),
 		.newest_unix_s = sqlite3_column_int64(statement, 7),
 	};
+	s->now.position.rebuild = sqlite3_column_int64(statement, 9);
+	s->now.position.prune_waits = sqlite3_column_int64(statement, 10) != 0;
+	s->now.position.retention_newest_s = sqlite3_column_int64(statement, 11);
 	s->now.last_change_seq = sqlite3_column_int64(statement, 8);
 	(void)sqlite3_reset(statement);
 	return 0;
@@ -44,8 +47,8 @@ int64_t storage_sqlite_change_seq(struct storage *s)
 int storage_set_folded(struct storage *s, int64_t seq)
 {
 	int r = storage_sqlite_rollup_flush(s);
-	if (r < 0)
-		return r;
+	if (r < 0 || s->target != STORAGE_LIVE)
+		return r; /* the shadow's watermark is the rebuild's own affair */
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_POSITION_FOLDED);
 	r = storage_sqlite_bind(s, statement, "iiii", seq, s->change_seq, seq, seq);
 	if (r == 0)

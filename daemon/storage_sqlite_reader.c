@@ -235,7 +235,6 @@ const char *storage_reader_column(const struct storage_reader *r, size_t i)
 struct storage_value storage_reader_value(struct storage_reader *r, size_t i)
 {
 	struct storage_value value = { .type = STORAGE_NULL };
-	sqlite3_value *v;
 
 	assert(r->statement && i < storage_reader_columns(r));
 	switch (sqlite3_column_type(r->statement, (int)i)) {

@@ -224,6 +224,7 @@ static int save_sandbox_row(struct storage *s, const struct ledger_sandbox *sand
 	storage_sqlite_give_absent(&f, startup.startup_ms);
 	storage_sqlite_give(&f, startup.hour_s);
 	storage_sqlite_give(&f, startup.template_key);
+	storage_sqlite_give(&f, sandbox->sealed);
 	storage_sqlite_give(&f, storage_sqlite_change_seq(s));
 	return storage_sqlite_give_end(&f);
 }

@@ -11,6 +11,8 @@
 #include "config.h"
 #include "log.h"
 #include "projector.h"
+#include "rebuild.h"
+#include "retention.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -27,6 +29,8 @@
 struct writer {
 	struct storage *s;
 	struct projector *projector;
+	struct rebuild *rebuild;
+	struct retention *retention;
 	size_t queue_limit;
 	pthread_t thread;
 	bool started;
@@ -37,7 +41,7 @@ struct writer {
 	struct writer_job *first, **last;
 	struct writer_task *first_task, **last_task;
 	size_t n_queued;
-	bool stopping;
+	bool stopping, wants_rebuild, wants_prune;
 	const struct config *next_config; /* set by writer_set_config, taken by the thread */
 	struct writer_secret {
 		char source[65];
@@ -49,7 +53,7 @@ struct writer {
 	/* writer thread only */
 	const struct config *config;
 	int64_t last_fold_ms, last_tick_ms, retry_fold_ms;
-	bool more_to_fold, aliases_due;
+	bool more_to_fold, more_aside, aliases_due, do_rebuild, do_prune;
 	struct log_limit complaint;
 };
 
@@ -72,6 +76,10 @@ int writer_new(struct storage *s, const struct writer_options *options, struct w
 	(void)pthread_cond_init(&w->wake, &attr);
 	(void)pthread_condattr_destroy(&attr);
 	int r = projector_new(s, &w->projector);
+	if (r == 0)
+		r = rebuild_new(s, w->projector, &w->rebuild);
+	if (r == 0)
+		r = retention_new(s, &w->retention);
 	if (r < 0) {
 		writer_free(w);
 		return r;
@@ -86,6 +94,8 @@ void writer_free(struct writer *w)
 	if (!w)
 		return;
 	assert(!w->started);
+	rebuild_free(w->rebuild);
+	retention_free(w->retention);
 	projector_free(w->projector);
 	config_unref((struct config *)w->config);
 	config_unref((struct config *)w->next_config);
@@ -190,11 +200,6 @@ static int write_jobs(struct writer *w, struct writer_job *first, const struct w
 	return r;
 }
 
-static bool is_disk_failure(int r)
-{
-	return r == -EIO || r == -ENOSPC || r == -EBUSY || r == -EUCLEAN || r == -EACCES;
-}
-
 static void complain(struct writer *w, const char *what, int r)
 {
 	unsigned int held_back = 0;
@@ -209,7 +214,7 @@ static int write_batch(struct writer *w, struct writer_job *first)
 	int r = write_jobs(w, first, NULL, is_durable(first));
 	for (struct writer_job *job = first; job; job = job->next)
 		job->status = r;
-	if (r == 0 || is_disk_failure(r) || !first->next)
+	if (r == 0 || (storage_is_failure(r) && r != -ENOMEM) || !first->next)
 		return r;
 	int last = 0;
 	for (struct writer_job *job = first; job; job = job->next) {
@@ -235,6 +240,7 @@ static void publish(struct writer *w, int r, bool committed)
 	w->health.stored_seq = at.stored_seq;
 	w->health.folded_seq = at.folded_seq;
 	w->health.horizon_unix_s = at.horizon_unix_s;
+	atomic_store(&w->horizon_s, at.horizon_unix_s);
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
@@ -383,31 +389,12 @@ static void take_config(struct writer *w, const struct config *config)
 	struct config *old = (struct config *)w->config;
 	w->config = config;
 	projector_set_config(w->projector, config);
+	retention_set_config(w->retention, config);
 	config_unref(old);
 	int r = put_aliases(w);
 	w->aliases_due = r < 0;
 	if (r < 0)
 		complain(w, "template aliases were not stored", r);
-}
-
-/* The horizon follows the newest stored event, so a wrong clock cannot move it. It stays where a
- * longer retention finds it: what was pruned before it must not be counted again. */
-static void move_horizon(struct writer *w)
-{
-	struct storage_position at;
-	if (storage_position(w->s, &at) < 0)
-		return;
-	int64_t retention_s = w->config->store.retention_ms / 1000, horizon_s = at.horizon_unix_s;
-	if (retention_s > 0)
-		horizon_s = base_max_i64(at.newest_unix_s - retention_s, horizon_s);
-	if (horizon_s > at.horizon_unix_s && storage_begin(w->s, false) == 0) {
-		int r = storage_set_horizon(w->s, horizon_s);
-		if (r == 0)
-			r = storage_commit(w->s);
-		if (r < 0)
-			storage_rollback(w->s);
-	}
-	atomic_store(&w->horizon_s, horizon_s);
 }
 
 /* While the store fails, health checks keep deliveries away: then nobody but us would find out that
@@ -435,8 +422,10 @@ static void tick(struct writer *w, int64_t now_ms)
 		w->aliases_due = put_aliases(w) < 0;
 	int last = w->health.last_error < 0 ? try_again(w) : 0;
 	flush_secrets(w);
-	move_horizon(w);
-	int r = projector_tick(w->projector, clock_unix_ms());
+	int r = retention_tick(w->retention);
+	if (r < 0)
+		complain(w, "the retention horizon could not be moved", r);
+	r = projector_tick(w->projector, clock_unix_ms());
 	if (r < 0)
 		complain(w, "the ledger could not close runs", r);
 	publish(w, last, false);
@@ -454,6 +443,26 @@ static void fold(struct writer *w, int64_t now_ms)
 	}
 }
 
+/* What can wait: a slice of a rebuild, else of retention, which must not take away what a rebuild
+ * reads. */
+static void work_aside(struct writer *w, int64_t now_ms)
+{
+	bool rebuilding = rebuild_has_work(w->rebuild);
+	int r = 0;
+	if (rebuilding)
+		r = rebuild_step(w->rebuild, SLICE_US);
+	else if (retention_has_work(w->retention))
+		r = retention_step(w->retention);
+	if (r < 0) {
+		complain(w,
+			 rebuilding ? "the rebuild could not go on" : "retention could not go on",
+			 r);
+		w->retry_fold_ms = now_ms + RETRY_MS;
+	}
+	w->more_aside =
+		r == 0 && (rebuild_has_work(w->rebuild) || retention_has_work(w->retention));
+}
+
 static int64_t unfolded(struct writer *w)
 {
 	struct storage_position at;
@@ -468,6 +477,9 @@ static void upkeep(struct writer *w, bool busy)
 	w->more_to_fold = pending > 0 && !paused;
 	if (w->more_to_fold && due)
 		fold(w, now_ms);
+	w->more_aside = false;
+	if (!paused && pending < SLICE_EVENTS)
+		work_aside(w, now_ms);
 	if (storage_wants_upkeep(w->s)) {
 		int r = storage_maintain(w->s);
 		if (r < 0)
@@ -475,6 +487,49 @@ static void upkeep(struct writer *w, bool busy)
 	}
 	if (now_ms - w->last_tick_ms >= TICK_MS)
 		tick(w, now_ms);
+}
+
+static void take_requests(struct writer *w)
+{
+	int r = w->do_rebuild ? rebuild_request(w->rebuild) : 0;
+	if (r == 0 && w->do_prune)
+		r = retention_confirm(w->retention);
+	if (r < 0)
+		complain(w, "a request could not be begun", r);
+}
+
+static void publish_aside(struct writer *w)
+{
+	struct rebuild_progress rebuild;
+	struct retention_progress retention;
+	rebuild_progress(w->rebuild, &rebuild);
+	retention_progress(w->retention, &retention);
+	(void)pthread_mutex_lock(&w->lock);
+	w->health.rebuilding = rebuild_is_running(w->rebuild) || w->wants_rebuild;
+	w->health.rebuild_seq = rebuild.seq;
+	w->health.rebuild_target_seq = rebuild.target_seq;
+	w->health.rebuild_error = rebuild.error;
+	w->health.pruning = retention_has_work(w->retention) || w->wants_prune;
+	w->health.prune_waits = retention.waits;
+	w->health.pruned_events = retention.pruned_events;
+	w->health.pruned_sandboxes = retention.pruned_sandboxes;
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+void writer_request_rebuild(struct writer *w)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	w->wants_rebuild = w->health.rebuilding = true;
+	(void)pthread_cond_signal(&w->wake);
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+void writer_request_prune(struct writer *w)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	w->wants_prune = w->health.pruning = true;
+	(void)pthread_cond_signal(&w->wake);
+	(void)pthread_mutex_unlock(&w->lock);
 }
 
 /* The thread -------------------------------------------------------------- */
@@ -487,7 +542,8 @@ static void wait_for_work(struct writer *w)
 	until.tv_nsec += (ms % 1000) * 1000000;
 	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
-	while (!w->first && !w->first_task && !w->next_config && !w->stopping)
+	while (!w->first && !w->first_task && !w->next_config && !w->wants_rebuild &&
+	       !w->wants_prune && !w->stopping)
 		if (pthread_cond_timedwait(&w->wake, &w->lock, &until) == ETIMEDOUT)
 			return;
 }
@@ -498,7 +554,7 @@ static bool next_work(struct writer *w, struct writer_job **ret_jobs,
 		      bool *ret_busy)
 {
 	(void)pthread_mutex_lock(&w->lock);
-	if (!w->more_to_fold)
+	if (!w->more_to_fold && !w->more_aside)
 		wait_for_work(w);
 	size_t n;
 	*ret_jobs = take_batch(w, &n);
@@ -508,6 +564,9 @@ static bool next_work(struct writer *w, struct writer_job **ret_jobs,
 	*ret_config = w->next_config;
 	w->next_config = NULL;
 	*ret_busy = w->first != NULL;
+	w->do_rebuild = w->wants_rebuild;
+	w->do_prune = w->wants_prune;
+	w->wants_rebuild = w->wants_prune = false;
 	bool more = *ret_jobs || *ret_tasks || *ret_config || !w->stopping;
 	(void)pthread_mutex_unlock(&w->lock);
 	return more;
@@ -529,7 +588,9 @@ static void *run(void *ctx)
 			next = task->next;
 			run_task(w, task);
 		}
+		take_requests(w);
 		upkeep(w, busy);
+		publish_aside(w);
 	}
 	return NULL;
 }
@@ -540,7 +601,8 @@ int writer_start(struct writer *w)
 	const struct config *config = w->next_config;
 	w->next_config = NULL;
 	take_config(w, config);
-	move_horizon(w);
+	if (retention_tick(w->retention) < 0)
+		complain(w, "the retention horizon could not be moved", -EIO);
 	publish(w, 0, false);
 	publish_sizes(w);
 	int r = pthread_create(&w->thread, NULL, run, w);

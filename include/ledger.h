@@ -120,6 +120,7 @@ struct ledger_sandbox {
 	int64_t key; /* the engine's; 0: none given yet */
 	bool is_stored; /* the store has a row for it */
 	char id[EVENT_ID_MAX + 1];
+	bool sealed; /* the engine's: an event of it was pruned */
 	bool names_run; /* some event of it names a run */
 	int64_t first_event_ms;
 	struct ledger_mark last; /* latest event of any kind */

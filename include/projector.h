@@ -25,4 +25,11 @@ MUST_CHECK int projector_step(struct projector *p, int64_t budget_us, size_t eve
 			      bool *ret_more);
 /* Closes runs whose missing end has come true by now; cheap when there is none. */
 MUST_CHECK int projector_tick(struct projector *p, int64_t now_unix_ms);
+/* For a rebuild: folds events behind after_seq, up to until_seq, into the shadow; one slice.
+ * *ret_seq: folded up to. */
+MUST_CHECK int projector_refold(struct projector *p, int64_t after_seq, int64_t until_seq,
+				int64_t budget_us, int64_t *ret_seq);
+/* For a rebuild: copies some sealed sandboxes behind after_key, repriced, into the shadow. */
+MUST_CHECK int projector_copy_sealed(struct projector *p, int64_t after_key, int64_t *ret_key,
+				     bool *ret_more);
 int64_t projector_folded_seq(const struct projector *p);

@@ -16,6 +16,11 @@
 
 struct storage;
 
+/* Which copy of the ledger the calls about it mean. LIVE at rest; whoever aims elsewhere aims back.
+ * FROZEN holds only the sums of what was pruned. */
+enum storage_target { STORAGE_LIVE, STORAGE_SHADOW, STORAGE_FROZEN };
+#define STORAGE_N_TARGETS (STORAGE_FROZEN + 1)
+
 struct storage_options {
 	const char *path;
 	int64_t wal_limit; /* bytes; above it the engine says so in its stats */
@@ -32,6 +37,10 @@ MUST_CHECK int storage_open(const struct storage_options *options, struct storag
 			    char error[static STORAGE_ERROR_MAX]);
 void storage_close(struct storage *s);
 const char *storage_error(const struct storage *s);
+/* Is it the store that failed (disk, lock, memory), rather than what it was asked to do? */
+bool storage_is_failure(int error);
+/* Version of the rules by which this program folds; a ledger made by older ones is rebuilt. */
+int64_t storage_fold_version(void);
 
 /* A transaction. When `durable`, commit returns 0 only when everything up to here survives a power
  * loss; without, it is atomic and becomes durable with the next durable one. After any failure
@@ -148,6 +157,9 @@ struct storage_position {
 	int64_t fold_version;
 	int64_t horizon_unix_s; /* retention horizon; never moves back */
 	int64_t newest_unix_s; /* time of the newest stored event; 0: none */
+	int64_t rebuild; /* 0: none wanted; else how often it was begun */
+	bool prune_waits; /* for an operator's word */
+	int64_t retention_newest_s; /* newest event time that retention went by; 0: none yet */
 };
 MUST_CHECK int storage_position(struct storage *s, struct storage_position *ret);
 MUST_CHECK int storage_set_folded(struct storage *s, int64_t seq);
@@ -159,6 +171,46 @@ MUST_CHECK int storage_skip(struct storage *s, int64_t seq, const char *why);
  * allocation each, caller frees. */
 MUST_CHECK int storage_due_sandboxes(struct storage *s, int64_t now_ms, char **ret_ids, size_t n,
 				     size_t *ret_n);
+
+/* Rebuilding: a second ledger beside the live one. create makes it empty but for the sums of what
+ * was pruned (and sets aside what an interrupted rebuild left); with storage_aim at it, events are
+ * folded and sealed sandboxes copied; swap puts it in the place of the live one. All inside
+ * transactions of the caller. What was replaced is emptied by storage_empty_trash, slice by slice.
+ */
+void storage_aim(struct storage *s, enum storage_target target);
+MUST_CHECK int storage_shadow_create(struct storage *s);
+MUST_CHECK int storage_shadow_swap(struct storage *s);
+MUST_CHECK int storage_shadow_drop(struct storage *s);
+MUST_CHECK int storage_empty_trash(struct storage *s, bool *ret_more);
+MUST_CHECK int storage_set_rebuild(struct storage *s, int64_t tries); /* 0: none wanted */
+
+/* Sandboxes that lost an event to retention, by key: a rebuild copies them with storage_copy_sealed
+ * (loaded LIVE, settled, then aimed at the shadow). */
+struct storage_sealed {
+	int64_t key;
+	char id[EVENT_ID_MAX + 1];
+};
+MUST_CHECK int storage_sealed_sandboxes(struct storage *s, int64_t after_key, size_t n,
+					struct storage_sealed *ret, size_t *ret_n);
+MUST_CHECK int storage_copy_sealed(struct storage *s, struct ledger_sandbox *sandbox);
+MUST_CHECK int storage_is_skipped(struct storage *s, int64_t seq, bool *ret);
+
+/* Retention, a few rows a call, inside a transaction. Events older than before_s and folded: up to
+ * n, oldest first; *ret_last_s is the time of the last. One sandbox whose last event is older:
+ * *ret_found there was one, *ret_gone it is gone (else some of its executions are, call again). */
+#define STORAGE_PRUNE_MAX 64
+MUST_CHECK int storage_prune_events(struct storage *s, int64_t before_s, size_t n, size_t *ret_n,
+				    int64_t *ret_last_s);
+MUST_CHECK int storage_prune_sandbox(struct storage *s, int64_t before_s, bool *ret_found,
+				     bool *ret_gone);
+MUST_CHECK int storage_set_retention(struct storage *s, int64_t newest_s, bool waits);
+
+struct storage_space {
+	int64_t used_bytes, free_bytes; /* in the database file; free ones are used again */
+};
+MUST_CHECK int storage_space(struct storage *s, struct storage_space *ret);
+/* Gives free pages back to the file system, outside of a transaction. */
+MUST_CHECK int storage_give_back(struct storage *s, size_t pages);
 
 /* Upkeep outside of a transaction: moves the write-ahead log into the database (PASSIVE: waits for
  * nobody). */

@@ -19,6 +19,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include <cmocka.h>
@@ -402,6 +403,27 @@ static UNUSED void begin_ledger(struct world *w, const char *config)
 	}
 	assert_int_equal(projector_new(w->s, &w->p), 0);
 	projector_set_config(w->p, w->config);
+}
+
+/* Log lines go to memory instead of standard error; ends with what was said, the caller's to free. */
+static UNUSED int begin_listening(void)
+{
+	int file = memfd_create("log", MFD_CLOEXEC), kept = dup(STDERR_FILENO);
+	assert_true(file >= 0 && kept >= 0);
+	assert_true(dup2(file, STDERR_FILENO) >= 0);
+	(void)close(file);
+	return kept;
+}
+
+static UNUSED char *end_listening(int kept)
+{
+	off_t len = lseek(STDERR_FILENO, 0, SEEK_END);
+	char *said = calloc(1, (size_t)len + 1);
+	bool good = said && pread(STDERR_FILENO, said, (size_t)len, 0) == len;
+	(void)dup2(kept, STDERR_FILENO);
+	(void)close(kept);
+	assert_true(good);
+	return said;
 }
 
 /* Folds all there is. Reports how many steps it took. */

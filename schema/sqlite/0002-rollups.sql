@@ -87,6 +87,91 @@ ALTER TABLE sandbox ADD COLUMN booked_startup_ms INTEGER;
 ALTER TABLE sandbox ADD COLUMN booked_startup_hour_s INTEGER;
 ALTER TABLE sandbox ADD COLUMN booked_startup_template_key INTEGER;
 
+-- What pruned events and sandboxes left in the sums: a rebuild begins with these, for it cannot compute them again.
+CREATE TABLE frozen_cost_hour (
+    hour_s INTEGER NOT NULL,
+    source_key INTEGER NOT NULL,
+    template_key INTEGER NOT NULL,
+    team_key INTEGER NOT NULL,
+    runtime_ms INTEGER NOT NULL,
+    cost_nanousd INTEGER NOT NULL,
+    estimated_nanousd INTEGER NOT NULL,
+    runs_ended INTEGER NOT NULL,
+    unknown_cost INTEGER NOT NULL,
+    PRIMARY KEY (hour_s, source_key, template_key, team_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE frozen_cost_day (
+    day_s INTEGER NOT NULL,
+    source_key INTEGER NOT NULL,
+    template_key INTEGER NOT NULL,
+    team_key INTEGER NOT NULL,
+    runtime_ms INTEGER NOT NULL,
+    cost_nanousd INTEGER NOT NULL,
+    estimated_nanousd INTEGER NOT NULL,
+    runs_ended INTEGER NOT NULL,
+    unknown_cost INTEGER NOT NULL,
+    PRIMARY KEY (day_s, source_key, template_key, team_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE frozen_activity_hour (
+    hour_s INTEGER NOT NULL,
+    template_key INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    PRIMARY KEY (hour_s, template_key, kind)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE frozen_template_hour (
+    hour_s INTEGER NOT NULL,
+    template_key INTEGER NOT NULL,
+    executions INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    timeouts INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    duration_le_100 INTEGER NOT NULL,
+    duration_le_300 INTEGER NOT NULL,
+    duration_le_1000 INTEGER NOT NULL,
+    duration_le_3000 INTEGER NOT NULL,
+    duration_le_10000 INTEGER NOT NULL,
+    duration_le_30000 INTEGER NOT NULL,
+    duration_le_100000 INTEGER NOT NULL,
+    duration_le_300000 INTEGER NOT NULL,
+    startups INTEGER NOT NULL,
+    startup_ms INTEGER NOT NULL,
+    startup_le_100 INTEGER NOT NULL,
+    startup_le_200 INTEGER NOT NULL,
+    startup_le_300 INTEGER NOT NULL,
+    startup_le_500 INTEGER NOT NULL,
+    startup_le_1000 INTEGER NOT NULL,
+    startup_le_2000 INTEGER NOT NULL,
+    startup_le_5000 INTEGER NOT NULL,
+    startup_le_10000 INTEGER NOT NULL,
+    PRIMARY KEY (hour_s, template_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE frozen_template_total (
+    template_key INTEGER PRIMARY KEY,
+    sandboxes INTEGER NOT NULL,
+    running INTEGER NOT NULL,
+    runs INTEGER NOT NULL,
+    runtime_ms INTEGER NOT NULL,
+    cost_nanousd INTEGER NOT NULL,
+    unknown_cost INTEGER NOT NULL,
+    executions INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    startups INTEGER NOT NULL,
+    startup_ms INTEGER NOT NULL,
+    last_event_ms INTEGER NOT NULL
+) STRICT;
+
+-- Retention and rebuilds.
+ALTER TABLE sandbox ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;            -- 1: an event of it was pruned
+ALTER TABLE position ADD COLUMN rebuild INTEGER NOT NULL DEFAULT 0;          -- 0: none wanted; else how often it was begun
+ALTER TABLE position ADD COLUMN prune_waits INTEGER NOT NULL DEFAULT 0;      -- 1: the clock jumped, an operator must say prune
+ALTER TABLE position ADD COLUMN newest_s INTEGER NOT NULL DEFAULT 0;         -- newest event time that retention went by
+
 CREATE VIEW running AS
 SELECT s.sandbox_id AS sandbox_id,
     r.run_id AS run_id,
@@ -202,3 +287,13 @@ SELECT m.template_id AS template_id,
 FROM template_total t
     LEFT JOIN template m ON m.template_key = t.template_key
 WHERE t.sandboxes <> 0 OR t.runs <> 0 OR t.executions <> 0 OR t.startups <> 0;
+
+DROP VIEW ledger_state;
+CREATE VIEW ledger_state AS
+SELECT max(p.folded_seq, coalesce((SELECT max(seq) FROM event), 0)) AS stored_seq,
+    p.folded_seq AS folded_seq,
+    coalesce((SELECT max(0, CAST(strftime('%s', 'now') AS INTEGER) - (e.time_s * 1000 + e.received_delta_ms) / 1000)
+        FROM event e WHERE e.seq > p.folded_seq ORDER BY e.seq LIMIT 1), 0) AS lag_s,
+    p.rebuild > 0 AS rebuilding,
+    (SELECT count(*) FROM skipped) AS skipped
+FROM position p WHERE p.one = 1;
