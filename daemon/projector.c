@@ -566,6 +566,41 @@ int projector_copy_sealed(struct projector *p, int64_t after_key, int64_t *ret_k
 	return 0;
 }
 
+/* Skipped events ---------------------------------------------------------- */
+
+struct skipped_event {
+	struct projector *p;
+	int64_t seq;
+};
+
+static int fold_this(void *ctx, const struct storage_event *stored)
+{
+	const struct skipped_event *x = ctx;
+	return stored->seq == x->seq ? fold_one(x->p, stored) : -ENOENT;
+}
+
+int projector_fold_skipped(struct projector *p, int64_t seq)
+{
+	struct skipped_event x = { p, seq };
+	struct storage_position at;
+	int r = storage_position(p->s, &at);
+	if (r == 0)
+		r = storage_unskip(p->s, seq);
+	if (r < 0)
+		return r;
+	assert(seq <= at.folded_seq);
+	p->term_error = 0;
+	p->n_folded = 0;
+	p->left = 1;
+	r = storage_pending(p->s, seq - 1, 1, fold_this, &x);
+	if (r == 0)
+		r = settle_all(p, clock_unix_ms());
+	if (r == 0)
+		r = storage_set_folded(p->s, at.folded_seq); /* writes the sums */
+	finish_slice(p);
+	return r;
+}
+
 /* Missing ends ------------------------------------------------------------ */
 
 static int settle_due(struct projector *p, char **ids, size_t n, int64_t now_ms)

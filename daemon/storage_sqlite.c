@@ -277,6 +277,42 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_PAGE_SIZE] = "PRAGMA page_size",
 	[SQL_POSITION_RETENTION] =
 		"UPDATE position SET newest_s = ?, prune_waits = ? WHERE one = 1",
+
+	[SQL_QUARANTINE_RANGE] = "SELECT min(id), max(id) FROM quarantined_body",
+	[SQL_QUARANTINE_NEXT] =
+		"SELECT q.id, q.received_ms, q.deliveries, length(q.payload), s.name,"
+		" (SELECT word FROM word WHERE word_key = q.webhook_key), q.delivery_id, '',"
+		" NULL, NULL, NULL, q.payload FROM quarantined_body q"
+		" JOIN source s ON s.source_key = q.source_key WHERE q.id > ?1 AND q.id <= ?2"
+		" AND (?3 IS NULL OR s.name = ?3) AND (?4 IS NULL OR q.reason = ?4)"
+		" ORDER BY q.id LIMIT 1",
+	[SQL_QUARANTINE_REASON] =
+		"UPDATE OR IGNORE quarantined_body SET reason = ?, detail = ? WHERE id = ?",
+	[SQL_QUARANTINE_MERGE] =
+		"UPDATE quarantined_body AS o SET deliveries = o.deliveries + m.deliveries"
+		" FROM (SELECT source_key, digest, deliveries FROM quarantined_body WHERE id = ?) m"
+		" WHERE o.source_key = m.source_key AND o.digest = m.digest AND o.reason = ?",
+	[SQL_QUARANTINE_DELETE] = "DELETE FROM quarantined_body WHERE id = ?"
+				  " RETURNING source_key, length(payload)",
+	[SQL_REJECTION_RANGE] = "SELECT min(id), max(id) FROM rejection",
+	[SQL_REJECTION_NEXT] =
+		"SELECT j.id, j.received_ms, 1, j.payload_size, s.name, j.webhook_id,"
+		" j.delivery_id, j.remote_addr, j.signature, j.signature_id,"
+		" j.signature_timestamp, j.payload FROM rejection j"
+		" JOIN source s ON s.source_key = j.source_key WHERE j.id > ?1 AND j.id <= ?2"
+		" AND (?3 IS NULL OR s.name = ?3) AND (?4 IS NULL OR j.reason = ?4)"
+		" AND j.payload IS NOT NULL ORDER BY j.id LIMIT 1",
+	[SQL_REJECTION_REASON] = "UPDATE rejection SET reason = ? WHERE id = ?",
+	[SQL_REJECTION_TAKE] = "DELETE FROM rejection WHERE id = ?"
+			       " RETURNING source_key, coalesce(length(payload), 0)",
+	[SQL_EVENT_ADD_DELIVERIES] =
+		"UPDATE event SET deliveries = deliveries + ? WHERE time_s = ? AND id = ?",
+	[SQL_SKIPPED_NEXT] = "SELECT k.seq FROM skipped k JOIN event e ON e.seq = k.seq"
+			     " JOIN source s ON s.source_key = e.source_key WHERE k.seq > ?1"
+			     " AND (?2 IS NULL OR s.name = ?2) ORDER BY k.seq LIMIT 1",
+	[SQL_REQUEUE_SAVE] = "SAVEPOINT requeue",
+	[SQL_REQUEUE_UNDO] = "ROLLBACK TO requeue",
+	[SQL_REQUEUE_RELEASE] = "RELEASE requeue",
 };
 
 static int errno_of(int code)

@@ -32,4 +32,8 @@ MUST_CHECK int projector_refold(struct projector *p, int64_t after_seq, int64_t 
 /* For a rebuild: copies some sealed sandboxes behind after_key, repriced, into the shadow. */
 MUST_CHECK int projector_copy_sealed(struct projector *p, int64_t after_key, int64_t *ret_key,
 				     bool *ret_more);
+/* Folds an event that was skipped, alone, and takes it off that list; the watermark stays. Inside
+ * the caller's transaction, which must be rolled back after a failure. Not while the ledger is
+ * being rebuilt: what is put into the old one would be lost. */
+MUST_CHECK int projector_fold_skipped(struct projector *p, int64_t seq);
 int64_t projector_folded_seq(const struct projector *p);

@@ -212,6 +212,40 @@ MUST_CHECK int storage_space(struct storage *s, struct storage_space *ret);
 /* Gives free pages back to the file system, outside of a transaction. */
 MUST_CHECK int storage_give_back(struct storage *s, size_t pages);
 
+/* Requeue: what was set aside, to be judged anew; inside a transaction. */
+enum storage_side { STORAGE_SIDE_QUARANTINE, STORAGE_SIDE_REJECTIONS };
+
+struct storage_aside {
+	enum storage_side side;
+	int64_t id;
+	int64_t deliveries;
+	struct storage_delivery delivery; /* as it came; `judged` is for the caller to set */
+	char *memory; /* private: what delivery points into */
+};
+void storage_aside_finish(struct storage_aside *aside);
+
+/* The smallest and the largest id of a side; 0, 0: it is empty. */
+MUST_CHECK int storage_aside_range(struct storage *s, enum storage_side side, int64_t *ret_first,
+				   int64_t *ret_last);
+/* The first with after_id < id <= until_id, of this source and reason (NULL: any), whose body was
+ * kept. 1 and *ret, which the caller finishes; 0: there is none. */
+struct storage_aside_filter {
+	enum storage_side side;
+	const char *source, *reason;
+};
+MUST_CHECK int storage_aside_next(struct storage *s, const struct storage_aside_filter *filter,
+				  int64_t after_id, int64_t until_id, struct storage_aside *ret);
+/* Puts what delivery.judged says of it now, and takes it away from its side; what is still refused
+ * stays there, under its new reason. Outcomes as of storage_put: QUARANTINED also means that it
+ * stays in quarantine, REJECTED and QUARANTINE_FULL that it stays a rejection. */
+MUST_CHECK int storage_put_aside(struct storage *s, const struct storage_aside *aside,
+				 enum storage_outcome *ret_outcome);
+/* The first skipped event behind after_seq, of this source (NULL: any). 1 and *ret_seq, or 0. */
+MUST_CHECK int storage_skipped_next(struct storage *s, const char *source, int64_t after_seq,
+				    int64_t *ret_seq);
+/* Takes an event off the list of skipped ones. */
+MUST_CHECK int storage_unskip(struct storage *s, int64_t seq);
+
 /* Upkeep outside of a transaction: moves the write-ahead log into the database (PASSIVE: waits for
  * nobody). */
 bool storage_wants_upkeep(const struct storage *s);

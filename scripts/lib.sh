@@ -6,7 +6,7 @@ builds=${HOOKD_BUILD_ROOT:-$root}
 
 packages_to_build='gcc libc6-dev meson ninja-build pkg-config python3 libmicrohttpd-dev libssl-dev libcjson-dev
 	libsqlite3-dev'
-packages_to_test="$packages_to_build binutils clang libclang-rt-14-dev libcmocka-dev sqlite3 curl"
+packages_to_test="$packages_to_build binutils clang libclang-rt-14-dev libcmocka-dev sqlite3 curl openssl"
 
 say() {
 	printf '%s\n' "$*"

@@ -25,10 +25,10 @@
 #include <cmocka.h>
 
 #define RECEIVED_MS INT64_C(1795194000000) /* 2026-11-20T17:00:00Z */
+#define IN_2100_MS INT64_C(4102444800000) /* 2100-01-01T00:00:00Z */
 #define BODY_MAX 4096
 
-/* The disk --------------------------------------------------------------------------------------
- */
+/* The disk ---------------------------------------------------------------- */
 
 struct disk {
 	atomic_long syncs;
@@ -118,8 +118,7 @@ static UNUSED void disk_install(void)
 	}
 }
 
-/* A store of its own ----------------------------------------------------------------------------
- */
+/* A store of its own ------------------------------------------------------ */
 
 struct world {
 	char dir[64], path[96];
@@ -206,8 +205,7 @@ static UNUSED struct config *load_config(const char *text)
 	return config;
 }
 
-/* Deliveries ------------------------------------------------------------------------------------
- */
+/* Deliveries -------------------------------------------------------------- */
 
 /* A body with its verdict, as storage_put wants it. */
 struct parcel {
@@ -225,13 +223,13 @@ static UNUSED void judge_parcel(struct parcel *p)
 }
 
 /* Takes over `body`. */
-static UNUSED void init_parcel_owned(struct parcel *p, char *body)
+static UNUSED void init_parcel_owned(struct parcel *p, char *body, int64_t received_unix_ms)
 {
 	*p = (struct parcel) { .body = body };
 	p->delivery = (struct storage_delivery) {
 		.source = "e2b",
 		.remote_addr = "192.0.2.7",
-		.received_unix_ms = RECEIVED_MS,
+		.received_unix_ms = received_unix_ms,
 		.body = { body, strlen(body) },
 		.body_len = (int64_t)strlen(body),
 		.judged = &p->judged,
@@ -243,7 +241,7 @@ static UNUSED void init_parcel(struct parcel *p, const char *body)
 {
 	char *copy = strdup(body);
 	assert_non_null(copy);
-	init_parcel_owned(p, copy);
+	init_parcel_owned(p, copy, RECEIVED_MS);
 }
 
 static UNUSED void finish_parcel(struct parcel *p)
@@ -257,6 +255,8 @@ static UNUSED void finish_parcel(struct parcel *p)
 /* What a body is made of; NULL: left out. */
 struct told {
 	const char *id, *type, *time, *sandbox, *run, *template, *data, *more;
+	const char *source; /* NULL: e2b */
+	bool in_2100; /* when it is received: for what the clock must not have reached */
 };
 
 static UNUSED char *write_body(const struct told *t)
@@ -290,7 +290,9 @@ static UNUSED char *write_body(const struct told *t)
 
 static UNUSED void init_told(struct parcel *p, struct told t)
 {
-	init_parcel_owned(p, write_body(&t));
+	init_parcel_owned(p, write_body(&t), t.in_2100 ? IN_2100_MS : RECEIVED_MS);
+	if (t.source)
+		p->delivery.source = t.source;
 }
 
 /* One of the deliveries that come with the tests, by its name without .json. */
@@ -340,8 +342,19 @@ static UNUSED enum storage_outcome put_told(struct world *w, struct told t)
 	return put(w, &p);
 }
 
-/* Reading back ----------------------------------------------------------------------------------
- */
+static UNUSED void put_story(struct world *w, const char *name)
+{
+	PARCEL p;
+	init_story(&p, name);
+	assert_int_equal(put(w, &p), STORAGE_STORED);
+}
+
+static UNUSED void tell(struct world *w, struct told t)
+{
+	assert_int_equal(put_told(w, t), STORAGE_STORED);
+}
+
+/* Reading back ------------------------------------------------------------ */
 
 /* The rows of a query over a connection of its own, columns by `|`, rows by newline, NULL as `-`.
  * The caller frees. */
@@ -392,8 +405,7 @@ static UNUSED void change(const struct world *w, const char *sql)
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-/* The ledger ------------------------------------------------------------------------------------
- */
+/* The ledger -------------------------------------------------------------- */
 
 static UNUSED void begin_ledger(struct world *w, const char *config)
 {
@@ -405,7 +417,8 @@ static UNUSED void begin_ledger(struct world *w, const char *config)
 	projector_set_config(w->p, w->config);
 }
 
-/* Log lines go to memory instead of standard error; ends with what was said, the caller's to free. */
+/* Log lines go to memory instead of standard error; ends with what was said, the caller's to free.
+ */
 static UNUSED int begin_listening(void)
 {
 	int file = memfd_create("log", MFD_CLOEXEC), kept = dup(STDERR_FILENO);
@@ -438,4 +451,38 @@ static UNUSED int fold_all(struct world *w)
 		assert_true(++steps < 10000);
 	}
 	return steps;
+}
+
+/* All that the ledger says, but for when its rows changed. */
+static UNUSED char *ledger_of(const struct world *w)
+{
+	static const char *const queries[] = {
+		"SELECT sandbox_id, time, created_at, ended_at, last_event_at, expires_at, source,"
+		" template, team_id, state, kill_reason, startup_ms, runs, runtime_ms, "
+		"cost_nanousd,"
+		" executions, failed_executions, metadata FROM sandboxes ORDER BY 1",
+		"SELECT run_id, sandbox_id, time, started_at, ended_at, end_kind, kill_reason, "
+		"source,"
+		" template, team_id, vcpu_count, memory_mb, runtime_ms, cost_nanousd, cost_source"
+		" FROM runs ORDER BY 1",
+		"SELECT execution_id, event_id, time, run_id, status, failed, duration_ms,"
+		" attributed_cost_nanousd, cost_source FROM executions ORDER BY 1",
+		"SELECT event_id, sandbox_id, run_id, template_id, build_id, team_id FROM events"
+		" ORDER BY 1",
+		"SELECT * FROM cost_hourly ORDER BY time, template_id, team_id",
+		"SELECT * FROM cost_daily ORDER BY time, template_id, team_id",
+		"SELECT * FROM activity_hourly ORDER BY time, template_id, kind",
+		"SELECT * FROM template_hourly ORDER BY time, template_id",
+		"SELECT * FROM template_stats ORDER BY template_id",
+	};
+	char *all = NULL;
+	size_t size = 0;
+	FILE *f = open_memstream(&all, &size);
+	assert_non_null(f);
+	for (size_t i = 0; i < ARRAY_SIZE(queries); i++) {
+		CLEANUP_FREE char *rows = rows_of(w, queries[i]);
+		(void)fprintf(f, "%s\n\n", rows);
+	}
+	assert_int_equal(fclose(f), 0);
+	return all;
 }

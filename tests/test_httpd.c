@@ -128,6 +128,29 @@ static void cuts_a_refused_upload_after_a_while(void **state)
 	assert_in_range(clock_mono_ms() - begun_ms, HTTPD_LINGER_MS - 100, HTTPD_LINGER_MS + 3000);
 }
 
+/* A read that takes a sender's last bytes does not show that its end came with them. */
+static void notices_senders_that_left_with_their_last_bytes(void **state)
+{
+	static const char *const texts[] = {
+		"GET /heal",
+		"GET /healthz HTTP/1.1\r\nHo",
+		GET,
+		GET GET "G",
+		"POST /hook HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nhello",
+	};
+	struct world *w = *state;
+	start(w);
+	for (size_t i = 0; i < 40 * ARRAY_SIZE(texts); i++) {
+		CLEANUP_CLOSE int fd = dial(w);
+		say(fd, texts[i % ARRAY_SIZE(texts)]);
+	}
+	int64_t begun_ms = clock_mono_ms();
+	while (hook_server_connections(w->server) > 0 &&
+	       clock_mono_ms() - begun_ms < w->config->server.header_timeout_ms / 2)
+		(void)poll(NULL, 0, 1);
+	assert_int_equal(hook_server_connections(w->server), 0);
+}
+
 static void lets_a_connection_rest_between_requests(void **state)
 {
 	struct world *w = *state;
@@ -252,6 +275,7 @@ int main(void)
 		TEST(answers_408_to_headers_that_never_end),
 		TEST(answers_408_to_a_body_that_never_ends),
 		TEST(cuts_a_refused_upload_after_a_while),
+		TEST(notices_senders_that_left_with_their_last_bytes),
 		TEST(lets_a_connection_rest_between_requests),
 		TEST(lets_connections_above_the_limit_wait_their_turn),
 		TEST(serves_as_many_as_arrive_at_once),

@@ -16,8 +16,7 @@ static const struct told created = {
 	.template = "tpl1",
 };
 
-/* Events ----------------------------------------------------------------------------------------
- */
+/* Events ------------------------------------------------------------------ */
 
 static void keeps_an_event_byte_for_byte(void **state)
 {
@@ -141,8 +140,7 @@ static void keeps_no_header_of_a_repeat(void **state)
 		    "first\nfirst");
 }
 
-/* Transactions ----------------------------------------------------------------------------------
- */
+/* Transactions ------------------------------------------------------------ */
 
 static void forgets_what_was_rolled_back(void **state)
 {
@@ -280,8 +278,7 @@ static void keeps_nothing_of_a_transaction_that_the_disk_ended(void **state)
 	expect_rows(w, "SELECT stored_seq, folded_seq FROM ledger_state", "1|0");
 }
 
-/* Quarantine ------------------------------------------------------------------------------------
- */
+/* Quarantine -------------------------------------------------------------- */
 
 static enum storage_outcome put_body(struct world *w, const char *source, const char *body,
 				     int64_t received_ms)
@@ -346,8 +343,7 @@ static void bounds_the_bytes_in_quarantine(void **state)
 	assert_int_equal(put_body(w, "e2b", body, RECEIVED_MS), STORAGE_QUARANTINED);
 }
 
-/* Rejections ------------------------------------------------------------------------------------
- */
+/* Rejections -------------------------------------------------------------- */
 
 static enum storage_outcome reject(struct world *w, enum ingest_reason reason, const char *body,
 				   int64_t received_ms)
@@ -435,8 +431,7 @@ static void lets_rejections_expire(void **state)
 	expect_rows(w, "SELECT n_rows, bytes FROM side_size", "1|3");
 }
 
-/* Counters --------------------------------------------------------------------------------------
- */
+/* Counters ---------------------------------------------------------------- */
 
 static void counts_what_was_filtered(void **state)
 {
@@ -475,8 +470,7 @@ static void adds_up_the_use_of_a_secret(void **state)
 		    "1|11223344|3|1000\n1|aabbccdd|5|1000");
 }
 
-/* Dimensions ------------------------------------------------------------------------------------
- */
+/* Dimensions -------------------------------------------------------------- */
 
 static void gives_each_text_one_key_for_ever(void **state)
 {
@@ -514,8 +508,7 @@ static void shows_the_alias_of_a_template(void **state)
 	}
 }
 
-/* Positions -------------------------------------------------------------------------------------
- */
+/* Positions --------------------------------------------------------------- */
 
 static void set_positions(struct world *w)
 {
@@ -585,8 +578,7 @@ static void never_gives_a_sequence_number_twice(void **state)
 	expect_rows(w, "SELECT seq FROM events", "2");
 }
 
-/* The log, read ---------------------------------------------------------------------------------
- */
+/* The log, read ----------------------------------------------------------- */
 
 struct seen {
 	int64_t seqs[8];
@@ -626,8 +618,7 @@ static void hands_out_pending_events_in_order(void **state)
 	assert_int_equal(seen.n, 3);
 }
 
-/* Upkeep ----------------------------------------------------------------------------------------
- */
+/* Upkeep ------------------------------------------------------------------ */
 
 static void moves_the_log_into_the_database_when_it_has_grown(void **state)
 {

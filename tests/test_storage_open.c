@@ -7,8 +7,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-/* Helpers ---------------------------------------------------------------------------------------
- */
+/* Helpers ----------------------------------------------------------------- */
 
 static void expect_refusal(const struct world *w, const char *path, int r, const char *advice)
 {
@@ -42,8 +41,7 @@ static void open_and_close(struct world *w)
 	close_store(w);
 }
 
-/* A new store -----------------------------------------------------------------------------------
- */
+/* A new store ------------------------------------------------------------- */
 
 static void makes_a_store_with_the_layout_that_lasts(void **state)
 {
@@ -130,8 +128,7 @@ static void can_be_started_again_after_any_failure(void **state)
 	w->options.path = w->path;
 }
 
-/* Refusals --------------------------------------------------------------------------------------
- */
+/* Refusals ---------------------------------------------------------------- */
 
 static void refuses_a_directory_that_is_not_there(void **state)
 {

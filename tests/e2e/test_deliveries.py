@@ -8,6 +8,7 @@ import datetime
 import decimal
 import json
 import re
+import sqlite3
 
 from harness import DELIVERIES, DELIVERY_SECRET, E2B_SOURCE, Case, encode, event, rfc3339, sign_e2b
 
@@ -91,6 +92,8 @@ def model_runs(bodies):
         if not run and kind in ("created", "forked", "resumed"):
             run = f"{sandbox}@{rfc3339(time_ms / 1000)}"
         fact = facts.setdefault(run, {"sandbox_id": sandbox, "template": field(body, "sandbox_template_id")})
+        team = field(body, "sandbox_team_id")
+        fact["team"] = None if team and team.startswith("00000000") else team
         data = field(body, "event_data") or {}
         if kind in ("created", "resumed", "forked"):
             fact["start"] = time_ms
@@ -118,6 +121,30 @@ def settled(fact):
                   "vcpu_count": 2 if known else None, "memory_mb": 512 if known else None,
                   "cost_source": "estimated" if known else "unknown",
                   "cost_nanousd": nano(length, 2, 512) if known else None}
+
+
+def model_hours(rows):
+    """(hour, template, team) -> [runtime, cost, estimated, runs ended, unknown cost]; rows as the runs view has them."""
+    hours = {}
+    for row in rows:
+        key = row["template_id"], row["team_id"]
+        ended = ms(row["ended_at"])
+        last = hours.setdefault((ended // 3600000 * 3600, *key), [0] * 5)
+        last[3] += 1
+        last[4] += row["cost_nanousd"] is None
+        if row["started_at"] is None:
+            continue
+        begin, told_ms, told_nano = ms(row["started_at"]), 0, 0
+        for hour in range(begin // 3600000, ended // 3600000 + 1):
+            until_ms = min(ended, (hour + 1) * 3600000) - begin
+            until_nano = 0 if row["cost_nanousd"] is None else nano(until_ms, row["vcpu_count"], row["memory_mb"])
+            if until_ms > told_ms:
+                one = hours.setdefault((hour * 3600, *key), [0] * 5)
+                one[0] += until_ms - told_ms
+                one[1] += until_nano - told_nano
+                one[2] += (until_nano - told_nano) * (row["cost_source"] == "estimated")
+            told_ms, told_nano = until_ms, until_nano
+    return hours
 
 
 class AcceptedDeliveries(Case):
@@ -200,6 +227,19 @@ class AcceptedDeliveries(Case):
         self.assertEqual(json.loads(story["metadata"]), {"agent": "billing-summary", "env": "staging", "user_id": "4711"})
         # 600277 ms and 1200321 ms of 2 vCPU and 512 MiB
         self.assertEqual((story["runtime_ms"], story["cost_nanousd"]), (1800598, 18158379 + 36309710))
+
+    def test_spreads_time_and_money_over_the_hours_and_days_that_a_run_was_up_in(self):
+        runs = self.home.shell("SELECT * FROM runs")
+        want = model_hours(runs)
+        rows = self.home.shell("SELECT * FROM cost_hourly")
+        columns = "runtime_ms", "cost_nanousd", "estimated_nanousd", "runs_ended", "unknown_cost"
+        found = {(r["time"], r["template_id"], r["team_id"]): [r[c] or 0 for c in columns] for r in rows}
+        self.assertEqual(found, want)
+        self.assertGreater(len(want), 10)
+        total = sum(r["cost_nanousd"] or 0 for r in runs)
+        for view in ("cost_hourly", "cost_daily", "template_stats"):
+            sums = self.home.shell(f"SELECT sum(cost_nanousd) AS n, sum(runtime_ms) AS t FROM {view}")[0]
+            self.assertEqual((sums["n"], sums["t"]), (total, sum(r["runtime_ms"] or 0 for r in runs)), view)
 
     def test_tells_every_execution_and_its_share_of_cost(self):
         rows = {r["execution_id"]: r for r in self.home.shell("SELECT * FROM executions")}
@@ -334,18 +374,24 @@ class Views(Case):
         "schema_info": "version fold_version migrated_at",
     }
     COLUMNS["failed_executions"] = COLUMNS["executions"]
-    NOW = ("events sandboxes runs executions failed_executions quarantine rejections ledger_state schema_info").split()
+    HOURS = "time hour_at template_id template executions failed timeouts duration_ms"  # of template_hourly, buckets behind
 
     def test_have_the_columns_that_dashboards_rely_on(self):
         self.start()
-        there = {r["name"] for r in self.home.shell("SELECT name FROM sqlite_master WHERE type = 'view'")}
-        self.assertLessEqual(set(self.NOW), there)
-        for view in there & set(self.COLUMNS):
+        for view in self.COLUMNS:
             with self.subTest(view):
                 names = [r["name"] for r in self.home.shell(f"SELECT name FROM pragma_table_info('{view}')")]
                 self.assertEqual(names, self.COLUMNS[view].split())
 
+    def test_count_executions_and_start_ups_in_buckets(self):
+        self.start()
+        names = [r["name"] for r in self.home.shell("SELECT name FROM pragma_table_info('template_hourly')")]
+        self.assertEqual(names[:8], self.HOURS.split())
+        self.assertIn("startup_ms", names)
+        for word in ("duration_le_", "startup_le_"):
+            self.assertGreater(len([n for n in names if n.startswith(word)]), 4)
+
     def test_cannot_be_written_through_a_reading_connection(self):
         self.start()
-        with self.assertRaises(Exception):
+        with self.assertRaises(sqlite3.OperationalError):
             self.home.query("DELETE FROM event")

@@ -1,0 +1,163 @@
+/* What the commands of e2b-hookctl share: the options they take, and help of small size. */
+#pragma once
+
+#include "base.h"
+#include "buffer.h"
+#include "config.h"
+#include "storage_reader.h"
+#include "table_out.h"
+
+#define CTL_EXIT_FAILED 1
+#define CTL_EXIT_USAGE 2
+#define CTL_FILE_MAX (64 * 1024 * 1024)
+
+/* One bit for each option; a command says which it takes. */
+enum ctl_option {
+	CTL_SINCE = 1 << 0,
+	CTL_UNTIL = 1 << 1,
+	CTL_TEMPLATE = 1 << 2,
+	CTL_SANDBOX = 1 << 3,
+	CTL_TYPE = 1 << 4,
+	CTL_SOURCE = 1 << 5,
+	CTL_LIMIT = 1 << 6,
+	CTL_FORMAT = 1 << 7,
+	CTL_FILE = 1 << 8,
+	CTL_COUNT = 1 << 9,
+	CTL_FAILED = 1 << 10,
+	CTL_URL = 1 << 11,
+	CTL_SIGNATURE = 1 << 12,
+	CTL_ID = 1 << 13,
+	CTL_TIMESTAMP = 1 << 14,
+	CTL_REJECTION = 1 << 15,
+};
+
+struct ctl_options {
+	const char *config_path;
+	bool help, version;
+	const char *command; /* NULL: none */
+	const char *argument; /* what follows it; NULL: nothing */
+	unsigned int given; /* enum ctl_option */
+	/* NULL, or as initialised, where not given */
+	const char *template_name, *sandbox, *type, *source, *file, *url;
+	const char *signature, *id, *timestamp;
+	int64_t since_ms, until_ms;
+	int64_t limit; /* 0: none */
+	int64_t count, rejection;
+	bool failed;
+	enum table_out_format format;
+};
+
+/* Reads a command line. `now_ms` is what `24h` counts back from. 0, or CTL_EXIT_USAGE with a
+ * sentence in `error`. Whether the command takes the options is not looked at. Pure. */
+#define CTL_ERROR_MAX 512
+MUST_CHECK int ctl_options_read(int argc, char *const *argv, int64_t now_ms,
+				struct ctl_options *ret, char error[static CTL_ERROR_MAX]);
+/* The name of the first option in `given` that is not in `allowed`; NULL. */
+const char *ctl_options_surplus(unsigned int given, unsigned int allowed);
+void ctl_options_print(FILE *f, unsigned int allowed);
+/* Is `name` what somebody meant by `given`? The distance, or SIZE_MAX if it is another word. */
+size_t ctl_options_nearness(const char *given, const char *name);
+
+struct ctl_view;
+
+struct ctl_command {
+	const char *name, *summary;
+	const char *details; /* more for its help; NULL */
+	unsigned int options;
+	int (*run)(const struct ctl_command *command, const struct ctl_options *options);
+	const struct ctl_view *view; /* of a command that reads one */
+	const char *argument; /* what may follow; NULL: nothing */
+};
+
+/* The whole tool: its exit code. */
+int ctl_command_run(int argc, char *const *argv);
+
+/* Commands on views, one row each. False behind the last. */
+bool ctl_views_command(size_t i, struct ctl_command *ret);
+
+int ctl_status_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_send_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_sign_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_verify_run(const struct ctl_command *command, const struct ctl_options *options);
+
+/* ---- small things (ctl_common.c) ---- */
+
+/* `e2b-hookctl: …` on standard error. */
+void ctl_complain(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* Untrusted text on one line, as a terminal may see it. */
+void ctl_print_visible(FILE *f, struct span text);
+/* Loads the configuration without secrets; 0, or the exit code after its problems were printed. */
+MUST_CHECK int ctl_load_config(const struct ctl_options *options, struct config **ret);
+void ctl_config_unref_pointer(struct config **config);
+/* The store of the configuration; 0, or the exit code after a sentence. */
+MUST_CHECK int ctl_open_store(const struct config *config, struct storage_reader **ret);
+/* Waits at most 2 s until what is stored now is folded, if a daemon is there to do it; says the lag
+ * otherwise. */
+void ctl_wait_folded(const struct config *config, struct storage_reader *reader);
+/* A file, or standard input for `-`, whole; 0, or the exit code after a sentence. */
+MUST_CHECK int ctl_read_file(const char *path, struct buffer *ret);
+/* The source by name, or the first of the file for NULL; NULL after a sentence. */
+const struct config_source *ctl_find_source(const struct config *config, const char *name);
+/* A lower-case UUID of version 4. -EIO. */
+#define CTL_UUID_MAX 37
+MUST_CHECK int ctl_make_uuid(char buf[static CTL_UUID_MAX]);
+/* Flushes standard output: `code`, or failure if something could not be written. */
+int ctl_finish_output(int code);
+
+/* ---- secrets (ctl_secrets.c) ---- */
+
+/* Secrets of one source, as bytes: wiped when freed. */
+struct ctl_secrets {
+	char *text;
+	size_t len;
+	struct span items[SIGNATURE_SECRETS_MAX]; /* in file order, position 1 first */
+	size_t n;
+};
+/* -ENOENT …; `error` says which file and what to do, never a byte of it. */
+MUST_CHECK int ctl_secrets_read(const struct config_source *source, struct ctl_secrets *ret,
+				char error[static CTL_ERROR_MAX]);
+void ctl_secrets_finish(struct ctl_secrets *secrets);
+/* The same as the daemon's keyring. */
+MUST_CHECK int ctl_secrets_keyring(const struct config_source *source,
+				   const struct ctl_secrets *secrets,
+				   struct signature_keyring **ret, char error[static CTL_ERROR_MAX]);
+
+/* The headers that sign a body, with the first secret. */
+struct ctl_signed {
+	struct {
+		char name[80], value[SIGNATURE_HEADER_MAX];
+	} headers[3];
+	size_t n;
+};
+/* `id` and `timestamp` matter to standard-webhooks only; NULL: made up. 0, or -EINVAL … */
+MUST_CHECK int ctl_secrets_sign(const struct config_source *source,
+				const struct signature_keyring *keyring, const char *id,
+				const char *timestamp, struct span body, int64_t now_unix_s,
+				struct ctl_signed *ret);
+
+/* ---- bodies (ctl_body.c) ---- */
+
+struct ctl_body {
+	const char *type; /* "killed", "sandbox.lifecycle.killed", anything; NULL: the test event */
+	const char *sandbox_id; /* NULL: a fresh one */
+	const char *template_id; /* NULL: a made-up one */
+	bool failed; /* code_executed */
+	int64_t now_ms;
+};
+/* Appends the body of an event. -EIO, -ENOMEM. */
+MUST_CHECK int ctl_body_append(struct buffer *b, const struct ctl_body *wanted);
+
+/* ---- the doctor (ctl_doctor.c) ---- */
+
+/* What a signature is over; spans may be absent. */
+struct ctl_doctor_case {
+	struct span signature, body, id, timestamp;
+};
+struct ctl_doctor_source {
+	const struct config_source *source;
+	const struct ctl_secrets *secrets;
+};
+/* Finds out which scheme, secret and mistake made a signature that is not right for sources[0], and
+ * appends the findings, one a line, without ever a signature or a piece of a secret. -ENOMEM, -EIO. */
+MUST_CHECK int ctl_doctor_explain(struct buffer *findings, const struct ctl_doctor_case *it,
+				  const struct ctl_doctor_source *sources, size_t n_sources);

@@ -1,0 +1,462 @@
+/* The fold when something is wrong or late: events that cannot be folded, a disk that fails, ends
+ * that never come, executions that name no run, and what counts as a change.
+ */
+#include "storage_fixture.h"
+
+#include "clock.h"
+
+#define PLAIN "[source e2b]\npath = /e2b\n"
+
+static const struct told created = {
+	.id = "c",
+	.type = "sandbox.created",
+	.time = "2026-11-20T09:00:00Z",
+	.sandbox = "sb1",
+	.run = "run1",
+};
+
+/* The nth of a row of sandboxes that were created. */
+static void tell_nth(struct world *w, int n)
+{
+	char id[16], sandbox[16];
+	struct told t = created;
+	(void)snprintf(id, sizeof(id), "c%d", n);
+	(void)snprintf(sandbox, sizeof(sandbox), "sb%d", n);
+	t.id = id;
+	t.sandbox = sandbox;
+	tell(w, t);
+}
+
+/* Events that cannot be folded ---------------------------------------------- */
+
+static void spoil(struct world *w, int64_t seq)
+{
+	char sql[128];
+	(void)snprintf(sql, sizeof(sql),
+		       "UPDATE event SET payload = '{\"secret-thing\":1}' WHERE seq = %lld",
+		       (long long)seq);
+	close_store(w);
+	change(w, sql);
+	open_store(w);
+}
+
+static void skips_an_event_that_fails_twice_and_goes_on(void **state)
+{
+	struct world *w = *state;
+	for (int i = 1; i <= 5; i++)
+		tell_nth(w, i);
+	spoil(w, 3);
+	begin_ledger(w, PLAIN);
+	int kept = begin_listening();
+	int steps = fold_all(w);
+	CLEANUP_FREE char *said = end_listening(kept);
+	assert_true(steps < 20);
+	assert_non_null(strstr(said, "event skipped"));
+	assert_non_null(strstr(said, "seq=3"));
+	assert_null(strstr(said, "secret-thing"));
+	tell_nth(w, 6);
+	(void)fold_all(w);
+	expect_rows(w, "SELECT stored_seq, folded_seq, skipped FROM ledger_state", "6|6|1");
+	expect_rows(w, "SELECT sandbox_id FROM sandboxes ORDER BY 1", "sb1\nsb2\nsb4\nsb5\nsb6");
+	/* It stays in the log, and out of the ledger after a restart too. */
+	expect_rows(w, "SELECT event_id, payload, sandbox_id FROM events WHERE seq = 3",
+		    "c3|{\"secret-thing\":1}|-");
+	reopen(w);
+	begin_ledger(w, PLAIN);
+	(void)fold_all(w);
+	expect_rows(w, "SELECT skipped FROM ledger_state", "1");
+}
+
+/* The same while nothing was pending at start: the whole slice fails first. */
+static void finds_the_one_that_fails_in_a_slice(void **state)
+{
+	struct world *w = *state;
+	for (int i = 1; i <= 3; i++)
+		tell_nth(w, i);
+	begin_ledger(w, PLAIN);
+	(void)fold_all(w);
+	for (int i = 4; i <= 40; i++)
+		tell_nth(w, i);
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+	sqlite3 *db = NULL;
+	assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "UPDATE event SET payload = '[]' WHERE seq IN (7, 30)",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	(void)sqlite3_close(db);
+	int kept = begin_listening();
+	(void)fold_all(w);
+	CLEANUP_FREE char *said = end_listening(kept);
+	assert_non_null(strstr(said, "seq=7"));
+	expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state", "40|2");
+	expect_rows(w, "SELECT count(*) FROM sandboxes", "38");
+}
+
+/* What a process that died in a fold leaves behind: once may be chance, twice is not. */
+static void skips_what_the_last_two_starts_died_on(void **state)
+{
+	struct world *w = *state;
+	tell_nth(w, 1);
+	tell_nth(w, 2);
+	for (int died = 1; died <= 2; died++) {
+		char sql[128];
+		(void)snprintf(sql, sizeof(sql),
+			       "UPDATE position SET trying_seq = %d, trying_count = %d", died,
+			       died);
+		close_store(w);
+		change(w, sql);
+		open_store(w);
+		begin_ledger(w, PLAIN);
+		int kept = begin_listening();
+		bool more;
+		assert_int_equal(projector_step(w->p, 1000000, 256, &more), 0);
+		free(end_listening(kept));
+		expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state",
+			    died == 1 ? "1|0" : "2|1");
+	}
+	expect_rows(w, "SELECT sandbox_id FROM sandboxes", "sb1");
+}
+
+/* Notes which event it tries before it tries it, or a death in it would leave no trace. */
+static void records_an_event_before_it_tries_it(void **state)
+{
+	struct world *w = *state;
+	tell_nth(w, 1);
+	spoil(w, 1);
+	begin_ledger(w, PLAIN);
+	int kept = begin_listening();
+	bool more;
+	int r = projector_step(w->p, 1000000, 256, &more);
+	free(end_listening(kept));
+	assert_int_equal(r, 0);
+	assert_true(more);
+	expect_rows(w, "SELECT trying_seq, trying_count, folded_seq FROM position", "1|1|0");
+}
+
+/* A disk that fails --------------------------------------------------------- */
+
+static void never_skips_an_event_because_the_disk_failed(void **state)
+{
+	struct world *w = *state;
+	tell_nth(w, 1);
+	reopen(w);
+	begin_ledger(w, PLAIN);
+	int failures = 0;
+	for (long n = 1; n < 30; n++) {
+		bool more;
+		disk_break(n, ENOSPC, true);
+		int r = projector_step(w->p, 1000000, 256, &more);
+		disk_mend();
+		failures += r < 0;
+		if (r == 0)
+			break;
+	}
+	assert_true(failures > 4);
+	(void)fold_all(w);
+	expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state", "1|0");
+	expect_rows(w, "SELECT sandbox_id FROM sandboxes", "sb1");
+}
+
+static const char *const mixed[] = {
+	"01-v2-created",	"50-code-executed-success", "09-v2-paused",
+	"10-v2-resumed",	"51-code-executed-error",   "40-compat-agentenv-created",
+	"11-v2-killed-request",
+};
+
+static void put_mixed(struct world *w)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(mixed); i++)
+		put_story(w, mixed[i]);
+}
+
+static void restart(struct world *w)
+{
+	reopen(w);
+	begin_ledger(w, PLAIN);
+}
+
+/* Folds with the nth call of the disk failing (and all after it, if it stays broken), mends the
+ * disk and folds the rest: in the same process, or after a restart. Returns whether anything
+ * failed. */
+static bool fold_broken(struct world *w, long n, int error, bool stays, bool again)
+{
+	bool more = true, failed = false;
+	disk_break(n, error, stays);
+	while (more && !failed)
+		failed = projector_step(w->p, 1000000, 3, &more) < 0;
+	disk_mend();
+	if (again)
+		restart(w);
+	(void)fold_all(w);
+	return failed;
+}
+
+static void folds_exactly_once_on_a_disk_that_fails_anywhere(void **state)
+{
+	struct world *w = *state;
+	static const int errors[] = { EIO, ENOSPC, ESTALE };
+	put_mixed(w);
+	begin_ledger(w, PLAIN);
+	(void)fold_all(w);
+	CLEANUP_FREE char *expected = ledger_of(w);
+	for (int pending = 0; pending < 2; pending++) {
+		int failures = 0;
+		bool failed = true;
+		for (long n = 1; failed || n < 10; n++) {
+			void *other_state;
+			(void)begin_store(&other_state);
+			struct world *other = other_state;
+			if (pending) { /* one by one, and with a cold cache */
+				put_mixed(other);
+				restart(other);
+			} else {
+				begin_ledger(other, PLAIN);
+				put_mixed(other);
+			}
+			failed = fold_broken(other, n, errors[n % 3], n % 2, n % 4 > 1);
+			failures += failed;
+			CLEANUP_FREE char *is = ledger_of(other);
+			CLEANUP_FREE char *at =
+				rows_of(other, "SELECT folded_seq, skipped FROM ledger_state");
+			(void)end_world(&other_state);
+			assert_string_equal(at, "7|0");
+			assert_string_equal(is, expected);
+		}
+		assert_true(failures > 5);
+	}
+}
+
+/* Missing ends -------------------------------------------------------------- */
+
+static void closes_runs_whose_end_never_came(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, PLAIN);
+	w->config->store.max_run_ms = 24 * INT64_C(3600000);
+	projector_set_config(w->p, w->config);
+	struct told t = created;
+	t.in_2100 = true;
+	t.time = "2099-12-31T23:00:00Z";
+	tell(w, t);
+	t.id = "u";
+	t.type = "sandbox.updated";
+	t.time = "2099-12-31T23:00:01Z";
+	t.data = "{\"set_timeout\":\"2100-01-01T00:00:00Z\"}";
+	tell(w, t);
+	t = created;
+	t.in_2100 = true;
+	t.time = "2099-12-31T23:00:00Z";
+	t.sandbox = "sb2";
+	tell(w, t);
+	(void)fold_all(w);
+	static const char query[] =
+		"SELECT r.sandbox_id, end_kind, r.ended_at, r.runtime_ms, state,"
+		" expires_at FROM runs r JOIN sandboxes s USING (sandbox_id)"
+		" ORDER BY 1";
+	static const struct {
+		int64_t now_ms;
+		const char *rows;
+	} cases[] = {
+		{ IN_2100_MS - 1, "sb1|-|-|-|running|2100-01-01T00:00:00.000Z\n"
+				  "sb2|-|-|-|running|-" },
+		{ IN_2100_MS, "sb1|timeout|2100-01-01T00:00:00.000Z|3600000|unknown|-\n"
+			      "sb2|-|-|-|running|-" },
+		{ IN_2100_MS + 23 * INT64_C(3600000),
+		  "sb1|timeout|2100-01-01T00:00:00.000Z|3600000|unknown|-\n"
+		  "sb2|max_run|2100-01-01T23:00:00.000Z|86400000|unknown|-" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(projector_tick(w->p, cases[i].now_ms), 0);
+		expect_rows(w, query, cases[i].rows);
+	}
+	expect_rows(w, "SELECT folded_seq FROM ledger_state", "3");
+}
+
+/* A real end that comes late replaces the estimate. */
+static void believes_an_end_that_comes_late(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, PLAIN);
+	w->config->store.max_run_ms = 3600000;
+	projector_set_config(w->p, w->config);
+	struct told t = created;
+	t.in_2100 = true;
+	t.time = "2100-01-01T00:00:00Z";
+	tell(w, t);
+	(void)fold_all(w);
+	assert_int_equal(projector_tick(w->p, IN_2100_MS + 3600000), 0);
+	expect_rows(w, "SELECT end_kind, runtime_ms FROM runs", "max_run|3600000");
+	expect_rows(w, "SELECT sum(runtime_ms), sum(runs_ended) FROM cost_hourly", "3600000|1");
+	t.id = "k";
+	t.type = "sandbox.killed";
+	t.time = "2100-01-01T00:30:00Z";
+	tell(w, t);
+	(void)fold_all(w);
+	expect_rows(w, "SELECT end_kind, runtime_ms FROM runs", "killed|1800000");
+	expect_rows(w, "SELECT sum(runtime_ms), sum(runs_ended) FROM cost_hourly", "1800000|1");
+}
+
+/* The tick says nothing about the event that is being tried. */
+static void keeps_the_mark_of_a_try_over_a_tick(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, PLAIN);
+	w->config->store.max_run_ms = 3600000;
+	projector_set_config(w->p, w->config);
+	struct told t = created;
+	t.in_2100 = true;
+	t.time = "2100-01-01T00:00:00Z";
+	tell(w, t);
+	(void)fold_all(w);
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_set_trying(w->s, 2, 1), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+	assert_int_equal(projector_tick(w->p, IN_2100_MS + 3600000), 0);
+	expect_rows(w, "SELECT end_kind, trying_seq, trying_count FROM runs, position",
+		    "max_run|2|1");
+}
+
+/* Executions that name no run ----------------------------------------------- */
+
+static void tell_execution(struct world *w, const char *id, const char *time, const char *run)
+{
+	char data[128];
+	(void)snprintf(data, sizeof(data),
+		       "{\"code_execution\":{\"execution_id\":\"x-%s\",\"duration_ms\":5}}", id);
+	tell(w, (struct told) { .id = id,
+				.type = "sandbox.code_executed",
+				.time = time,
+				.sandbox = "sb1",
+				.run = run,
+				.data = data });
+}
+
+static void gives_an_execution_to_the_run_that_covers_it(void **state)
+{
+	struct world *w = *state;
+	static const char query[] = "SELECT execution_id, run_id FROM executions ORDER BY 1";
+	begin_ledger(w, PLAIN);
+	tell_execution(w, "e1", "2026-11-20T09:10:00Z", NULL);
+	tell_execution(w, "e2", "2026-11-20T10:10:00Z", NULL);
+	tell_execution(w, "e3", "2026-11-20T10:10:00Z", "run9");
+	(void)fold_all(w);
+	expect_rows(w, query, "x-e1|-\nx-e2|-\nx-e3|run9");
+	/* The run's start comes later; the run is open. */
+	tell(w, created);
+	(void)fold_all(w);
+	expect_rows(w, query, "x-e1|run1\nx-e2|run1\nx-e3|run9");
+	/* It ended in between, as is learned in another process. */
+	restart(w);
+	struct told killed = created;
+	killed.id = "p";
+	killed.type = "sandbox.paused";
+	killed.time = "2026-11-20T10:00:00Z";
+	tell(w, killed);
+	(void)fold_all(w);
+	expect_rows(w, query, "x-e1|run1\nx-e2|-\nx-e3|run9");
+	/* And a second run begins before the other one. */
+	struct told resumed = created;
+	resumed.id = "r";
+	resumed.type = "sandbox.resumed";
+	resumed.run = "run2";
+	resumed.time = "2026-11-20T10:05:00Z";
+	tell(w, resumed);
+	(void)fold_all(w);
+	expect_rows(w, query, "x-e1|run1\nx-e2|run2\nx-e3|run9");
+	expect_rows(w, "SELECT executions FROM sandboxes", "3");
+}
+
+/* The latest word counts, by the time of the event and then its id, whatever came first. */
+static void believes_the_latest_report_about_an_execution(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, PLAIN);
+	static const struct {
+		const char *id, *time, *status, *expected;
+	} reports[] = {
+		{ "m", "2026-11-20T09:10:00Z", "error", "m|error|1|1" },
+		{ "a", "2026-11-20T09:10:00Z", "success", "m|error|1|1" },
+		{ "z", "2026-11-20T09:10:00Z", "success", "z|success|1|0" },
+		{ "y", "2026-11-20T09:11:00Z", "timeout", "y|timeout|1|1" },
+		{ "x", "2026-11-20T09:09:00Z", "success", "y|timeout|1|1" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(reports); i++) {
+		char data[128];
+		(void)snprintf(data, sizeof(data),
+			       "{\"code_execution\":{\"execution_id\":\"x\",\"duration_ms\":5,"
+			       "\"status\":\"%s\"}}",
+			       reports[i].status);
+		struct told t = created;
+		t.id = reports[i].id;
+		t.type = "sandbox.code_executed";
+		t.time = reports[i].time;
+		t.data = data;
+		tell(w, t);
+		(void)fold_all(w);
+		expect_rows(w,
+			    "SELECT event_id, status, s.executions, s.failed_executions FROM"
+			    " executions JOIN sandboxes s USING (sandbox_id)",
+			    reports[i].expected);
+	}
+	expect_rows(w, "SELECT sum(executions), sum(failed), sum(timeouts) FROM template_hourly",
+		    "1|1|1");
+}
+
+/* Changes ------------------------------------------------------------------- */
+
+/* An incremental reader sees what changed, and only that. */
+static void numbers_the_rows_that_change(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, "[source e2b]\npath = /e2b\npriced = no\n");
+	tell(w, created);
+	struct told other = created;
+	other.id = "c2";
+	other.sandbox = "sb2";
+	tell(w, other);
+	(void)fold_all(w);
+	static const char query[] =
+		"SELECT max(changed_seq) FROM runs WHERE sandbox_id = 'sb1'"
+		" UNION ALL SELECT max(changed_seq) FROM runs WHERE sandbox_id = 'sb2'"
+		" UNION ALL SELECT max(changed_seq) FROM sandboxes WHERE sandbox_id = 'sb1'";
+	expect_rows(w, query, "1\n1\n1");
+	/* A sign of life: the sandbox's row changes, its run does not (nor does one without price).
+	 */
+	restart(w);
+	struct told checkpointed = created;
+	checkpointed.id = "p";
+	checkpointed.type = "sandbox.checkpointed";
+	checkpointed.time = "2026-11-20T09:30:00Z";
+	tell(w, checkpointed);
+	(void)fold_all(w);
+	expect_rows(w, query, "1\n1\n2");
+	struct told killed = created;
+	killed.id = "k";
+	killed.type = "sandbox.killed";
+	killed.time = "2026-11-20T09:40:00Z";
+	tell(w, killed);
+	(void)fold_all(w);
+	expect_rows(w, query, "3\n1\n3");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin_store, end_world)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(skips_an_event_that_fails_twice_and_goes_on),
+		TEST(finds_the_one_that_fails_in_a_slice),
+		TEST(skips_what_the_last_two_starts_died_on),
+		TEST(records_an_event_before_it_tries_it),
+		TEST(never_skips_an_event_because_the_disk_failed),
+		TEST(folds_exactly_once_on_a_disk_that_fails_anywhere),
+		TEST(closes_runs_whose_end_never_came),
+		TEST(believes_an_end_that_comes_late),
+		TEST(keeps_the_mark_of_a_try_over_a_tick),
+		TEST(gives_an_execution_to_the_run_that_covers_it),
+		TEST(believes_the_latest_report_about_an_execution),
+		TEST(numbers_the_rows_that_change),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
