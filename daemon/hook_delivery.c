@@ -115,6 +115,7 @@ struct hook_delivery *hook_delivery_new(struct hook_server *server, struct httpd
 
 static void drop_body(struct hook_delivery *d)
 {
+	d->is_dropped = true;
 	buffer_finish(&d->body);
 	atomic_fetch_sub(&d->server->body_memory, d->charged);
 	d->charged = 0;
@@ -199,7 +200,9 @@ void hook_delivery_judge_too_large(struct hook_delivery *d, int64_t body_len)
 
 void hook_delivery_fill_job(struct hook_delivery *d)
 {
-	struct span body = { d->body.data, d->body.len };
+	/* An empty body is a body; an absent one was not kept. */
+	struct span empty = d->is_dropped ? SPAN_ABSENT : SPAN_LITERAL("");
+	struct span body = d->body.data ? (struct span) { d->body.data, d->body.len } : empty;
 
 	d->job = (struct writer_job) {
 		.delivery = {

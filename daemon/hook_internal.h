@@ -23,6 +23,7 @@ struct hook_delivery {
 	char *texts; /* backs the spans: the request's headers go before the job does */
 	struct span signature, signature_id, signature_timestamp, webhook_id, delivery_id;
 	struct buffer body;
+	bool is_dropped; /* the body was not worth keeping */
 	size_t charged; /* of the body memory */
 	int64_t body_len; /* received, or declared when refused for it */
 	int64_t received_unix_ms;

@@ -3,6 +3,7 @@
 #include "check.h"
 #include "clock.h"
 #include "config.h"
+#include "control.h"
 #include "exit_code.h"
 #include "hook_server.h"
 #include "listen.h"
@@ -30,6 +31,7 @@ struct service {
 	struct storage *storage;
 	struct writer *writer;
 	struct hook_server *hooks;
+	struct control *control; /* NULL: the socket could not be made */
 	int64_t drain_since_ms;
 };
 
@@ -76,6 +78,8 @@ void service_reload(struct service *s)
 	log_configure(next->log_level, next->log_format);
 	hook_server_set_config(s->hooks, next);
 	writer_set_config(s->writer, next);
+	if (s->control)
+		control_set_config(s->control, next);
 	config_unref(s->config);
 	s->config = next;
 	log_line(LOG_LEVEL_NOTICE, "reloaded", LOG_TEXT("config", next->path),
@@ -189,6 +193,22 @@ static int start_hooks(struct service *s)
 	return 0;
 }
 
+/* Intake does without it: a tool that cannot reach the daemon is no reason to refuse deliveries. */
+static void start_control(struct service *s)
+{
+	const struct control_options options = {
+		.store_path = s->config->store.path,
+		.writer = s->writer,
+		.config = s->config,
+	};
+	char error[CONTROL_TEXT_MAX] = "";
+
+	if (control_new(&options, &s->control, error) != 0)
+		log_line(LOG_LEVEL_ERROR,
+			 "no control socket: rebuild, prune and requeue cannot reach this daemon",
+			 LOG_TEXT("error", error));
+}
+
 static void log_sources(const struct config *config)
 {
 	for (size_t i = 0; i < config->n_sources; i++)
@@ -208,6 +228,7 @@ static int bring_up(struct service *s, const char *config_path)
 	raise_fd_limit(s->config);
 	if ((r = open_store(s)) != 0 || (r = start_writer(s)) != 0 || (r = start_hooks(s)) != 0)
 		return r;
+	start_control(s);
 	log_sources(s->config);
 	/* The place of READY=1 for a service manager. */
 	log_line(LOG_LEVEL_NOTICE, "ready", LOG_TEXT("version", HOOKD_VERSION),
@@ -222,6 +243,7 @@ static void take_down(struct service *s)
 {
 	if (s->hooks)
 		hook_server_drain(s->hooks);
+	control_free(s->control);
 	if (s->writer)
 		writer_stop(s->writer);
 	if (s->hooks)

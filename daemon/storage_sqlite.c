@@ -282,7 +282,7 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_QUARANTINE_NEXT] =
 		"SELECT q.id, q.received_ms, q.deliveries, length(q.payload), s.name,"
 		" (SELECT word FROM word WHERE word_key = q.webhook_key), q.delivery_id, '',"
-		" NULL, NULL, NULL, q.payload FROM quarantined_body q"
+		" NULL, NULL, NULL, q.reason, q.payload FROM quarantined_body q"
 		" JOIN source s ON s.source_key = q.source_key WHERE q.id > ?1 AND q.id <= ?2"
 		" AND (?3 IS NULL OR s.name = ?3) AND (?4 IS NULL OR q.reason = ?4)"
 		" ORDER BY q.id LIMIT 1",
@@ -298,7 +298,7 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_REJECTION_NEXT] =
 		"SELECT j.id, j.received_ms, 1, j.payload_size, s.name, j.webhook_id,"
 		" j.delivery_id, j.remote_addr, j.signature, j.signature_id,"
-		" j.signature_timestamp, j.payload FROM rejection j"
+		" j.signature_timestamp, j.reason, j.payload FROM rejection j"
 		" JOIN source s ON s.source_key = j.source_key WHERE j.id > ?1 AND j.id <= ?2"
 		" AND (?3 IS NULL OR s.name = ?3) AND (?4 IS NULL OR j.reason = ?4)"
 		" AND j.payload IS NOT NULL ORDER BY j.id LIMIT 1",

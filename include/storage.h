@@ -219,6 +219,7 @@ struct storage_aside {
 	enum storage_side side;
 	int64_t id;
 	int64_t deliveries;
+	const char *reason; /* under which it is kept */
 	struct storage_delivery delivery; /* as it came; `judged` is for the caller to set */
 	char *memory; /* private: what delivery points into */
 };

@@ -14,6 +14,10 @@ static void answers_stored_only_after_the_commit(void **state)
 	assert_string_equal(job->delivery.source, "e2b");
 	assert_memory_equal(job->delivery.body.s, EVENT, strlen(EVENT));
 	assert_int_equal(job->delivery.body_len, strlen(EVENT));
+	for (int i = 0; i < 4; i++) {
+		CLEANUP_CLOSE int other = dial(w);
+		let_loops_come_round(other);
+	}
 	assert_true(is_silent(fd));
 	decide(w, 1, 0, STORAGE_STORED, INGEST_REASON_NONE);
 	struct answer a = hear(fd);
@@ -257,6 +261,22 @@ static void outlives_senders_that_leave_while_it_commits(void **state)
 	assert_int_equal(hook_server_waiting(w->server), 0);
 }
 
+static void an_empty_body_is_not_an_absent_one(void **state)
+{
+	struct world *w = *state;
+	start(w);
+	CLEANUP_CLOSE int fd = dial(w);
+	CLEANUP_CLOSE int unsigned_fd = dial(w);
+	post(w, fd, "", "");
+	struct writer_job *job = wait_for_jobs(w, 1);
+	assert_non_null(job->delivery.body.s);
+	assert_int_equal(job->delivery.body.len, 0);
+	say(unsigned_fd, "POST /hook HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n{}");
+	job = wait_for_jobs(w, 2);
+	assert_null(job->delivery.body.s);
+	assert_int_equal(job->delivery.body_len, 2);
+}
+
 static void records_unsigned_ids_only_if_printable(void **state)
 {
 	struct world *w = *state;
@@ -363,6 +383,7 @@ int main(void)
 		TEST(takes_a_chunked_body),
 		TEST(answers_503_at_the_commit_deadline_and_keeps_what_it_lent),
 		TEST(outlives_senders_that_leave_while_it_commits),
+		TEST(an_empty_body_is_not_an_absent_one),
 		TEST(records_unsigned_ids_only_if_printable),
 		TEST(believes_forwarded_for_from_trusted_proxies_only),
 		TEST(judges_by_the_configuration_a_request_began_with),

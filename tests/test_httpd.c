@@ -181,6 +181,8 @@ static void lets_connections_above_the_limit_wait_their_turn(void **state)
 	assert_int_equal(hear(first).status, 200);
 	assert_int_equal(hear(second).status, 200);
 	say(third, GET);
+	let_loops_come_round(first);
+	let_loops_come_round(second);
 	assert_int_equal(hook_server_connections(w->server), 2);
 	assert_true(is_silent(third));
 	(void)close(first);

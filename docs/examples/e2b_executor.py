@@ -122,8 +122,7 @@ class Box:
 
 
 @dataclasses.dataclass
-class Outcome:
-    """How one attempt ended."""
+class Outcome:  # how an attempt ended
     status: str  # success, error, timeout, killed
     begun: float  # unix time
     duration_ms: int  # by the monotonic clock
@@ -169,7 +168,8 @@ class Executor:
                 if code is None:
                     return outcome
                 if outcome.status in ("timeout", "killed"):  # gone, or still busy with the old program
-                    box = self._kill(box)
+                    self._kill(box)
+                    box = None
         finally:
             if box:
                 self._kill(box)
@@ -218,7 +218,7 @@ def main():
     parser.add_argument("--template", required=True, help="template id or alias")
     parser.add_argument("--url", required=True, help="where the daemon's source for executors listens")
     parser.add_argument("--secret-file", default=os.environ.get("E2B_HOOKD_SECRET_FILE"),
-                        required="E2B_HOOKD_SECRET_FILE" not in os.environ, help="default: what E2B_HOOKD_SECRET_FILE names")
+                        required="E2B_HOOKD_SECRET_FILE" not in os.environ, help="else E2B_HOOKD_SECRET_FILE names it")
     parser.add_argument("--fake", action="store_true", help="processes of this machine, not isolated, for sandboxes")
     parser.add_argument("--fake-setup", metavar="FILE", default=os.devnull, help="a program that runs at their start")
     parser.add_argument("--attempts", type=int, default=3)

@@ -114,9 +114,10 @@ class Reading(Case):
 class CommandLine(Case):
     def test_mistakes_end_with_2_and_a_hint(self):
         self.home.configure()
-        for arguments, hint in ((["evnts"], "events"), (["events", "--sandox", "x"], "--sandbox"), (["events", "--limit"], "--limit"),
-                                (["events", "--limit", "x"], "--limit"), (["events", "--format", "xml"], "--format"),
-                                (["events", "--since", "soon"], "--since"), (["events", "extra"], "extra"), ([], "help")):
+        for arguments, hint in ((["evnts"], "events"), (["events", "--sandox", "x"], "--sandbox"),
+                                (["events", "--limit"], "--limit"), (["events", "--limit", "x"], "--limit"),
+                                (["events", "--format", "xml"], "--format"), (["events", "--since", "soon"], "--since"),
+                                (["events", "extra"], "extra"), ([], "help")):
             with self.subTest(arguments):
                 self.assertEqual(self.ctl(*arguments, code=2), "")
                 self.assertIn(hint, self.ctl_stderr)
@@ -232,9 +233,10 @@ class Signatures(Case):
 class Captured(Case):
     def test_verify_understands_the_deliveries_of_the_tree(self):
         self.home.configure(sources={"e2b": {**E2B_SOURCE, "secrets": [DELIVERY_SECRET]}})
-        for name, code in (("60-signature-alphabet-standard", 0), ("61-signature-alphabet-urlsafe", 0), ("62-signature-padded", 0),
-                           ("hostile/a06-wrong-secret", 1), ("hostile/a12-one-byte-flipped", 1)):
-            headers = dict(line.split(": ", 1) for line in (DELIVERIES / f"{name}.headers").read_text().splitlines() if line)
+        for name, code in (("60-signature-alphabet-standard", 0), ("61-signature-alphabet-urlsafe", 0),
+                           ("62-signature-padded", 0), ("hostile/a06-wrong-secret", 1), ("hostile/a12-one-byte-flipped", 1)):
+            lines = (DELIVERIES / f"{name}.headers").read_text().splitlines()
+            headers = dict(line.split(": ", 1) for line in lines if line)
             self.ctl("verify", "--source", "e2b", "--file", DELIVERIES / f"{name}.json",
                      f"--signature={headers['e2b-signature']}", code=code)
 

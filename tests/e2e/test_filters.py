@@ -38,7 +38,8 @@ class Filters(Case):
             with self.subTest(pattern):
                 self.fresh()
                 daemon = self.with_filter(templates=pattern, extra=extra)
-                answers = self.outcomes(daemon, *(event(sandbox_template_id=t) for t in ("abc123", "my-agent", "other9", "other")))
+                templates = "abc123", "my-agent", "other9", "other"
+                answers = self.outcomes(daemon, *(event(sandbox_template_id=t) for t in templates))
                 self.assertEqual(answers, ["stored", "stored", "filtered", "filtered"])
                 self.home.wait_folded()
                 rows = self.home.query("SELECT DISTINCT template_id, template FROM events")

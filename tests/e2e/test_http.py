@@ -501,8 +501,8 @@ class Framing(Case):
 
     def test_garbage_harms_nobody(self):
         daemon = self.start()
-        garbage = [b"\0" * 1000, b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"\r\n" * 1000, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-                   b"POST " + b"/" * 20000 + b" HTTP/1.1\r\n\r\n", os.urandom(4096), b""]
+        garbage = [b"\0" * 1000, b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"\r\n" * 1000,
+                   b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"POST " + b"/" * 20000 + b" HTTP/1.1\r\n\r\n", os.urandom(4096), b""]
         socks = []
         for data in garbage:
             sock = daemon.connect()
