@@ -18,7 +18,8 @@ static int run_help(const struct ctl_command *command, const struct ctl_options 
 #define SEND_DETAILS                                                                               \
 	"The body is signed with the first secret of the source and goes through the listener\n"   \
 	"of the configuration. Types: test (the default: stored, never in money, ledger or\n"      \
-	"alerts), created, resumed, updated, paused, killed, checkpointed, code_executed, or any\n" \
+	"alerts), created, resumed, updated, paused, killed, checkpointed, code_executed, or "     \
+	"any\n"                                                                                    \
 	"other type as it is; these count as real. Exit 0 only if every answer was 200.\n"
 #define VERIFY_DETAILS                                                                             \
 	"Says whether the source takes this signature, by which secret (by position), and what\n"  \
@@ -153,8 +154,8 @@ static int run_command(const struct ctl_options *options)
 	}
 	surplus = ctl_options_surplus(options->given, command.options);
 	if (surplus) {
-		ctl_complain("%s is no option of %s. Try: e2b-hookctl help %s", surplus, command.name,
-			     command.name);
+		ctl_complain("%s is no option of %s. Try: e2b-hookctl help %s", surplus,
+			     command.name, command.name);
 		return CTL_EXIT_USAGE;
 	}
 	return command.run(&command, options);

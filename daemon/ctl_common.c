@@ -35,8 +35,8 @@ void ctl_complain(const char *fmt, ...)
 	va_end(args);
 	(void)fprintf(stderr, "e2b-hookctl: ");
 	if (n > 0)
-		ctl_print_visible(stderr,
-				  (struct span) { line, base_min_size((size_t)n, sizeof(line) - 1) });
+		ctl_print_visible(
+			stderr, (struct span) { line, base_min_size((size_t)n, sizeof(line) - 1) });
 	(void)fprintf(stderr, "\n");
 }
 

@@ -120,12 +120,14 @@ void ctl_secrets_finish(struct ctl_secrets *secrets);
 /* The same as the daemon's keyring. */
 MUST_CHECK int ctl_secrets_keyring(const struct config_source *source,
 				   const struct ctl_secrets *secrets,
-				   struct signature_keyring **ret, char error[static CTL_ERROR_MAX]);
+				   struct signature_keyring **ret,
+				   char error[static CTL_ERROR_MAX]);
 
 /* The headers that sign a body, with the first secret. */
 struct ctl_signed {
 	struct {
-		char name[80], value[SIGNATURE_HEADER_MAX];
+		const char *name; /* constant, or the configuration's */
+		char value[SIGNATURE_HEADER_MAX];
 	} headers[3];
 	size_t n;
 };
@@ -158,6 +160,7 @@ struct ctl_doctor_source {
 	const struct ctl_secrets *secrets;
 };
 /* Finds out which scheme, secret and mistake made a signature that is not right for sources[0], and
- * appends the findings, one a line, without ever a signature or a piece of a secret. -ENOMEM, -EIO. */
+ * appends the findings, one a line, without ever a signature or a piece of a secret. -ENOMEM, -EIO.
+ */
 MUST_CHECK int ctl_doctor_explain(struct buffer *findings, const struct ctl_doctor_case *it,
 				  const struct ctl_doctor_source *sources, size_t n_sources);

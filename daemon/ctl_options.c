@@ -5,6 +5,7 @@
 
 #include "clock.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -28,19 +29,25 @@ static const struct option_row {
 	{ "--since", NULL, "TIME", TIME, CTL_SINCE, AT(since_ms),
 	  "not before: 24h (ago), 2026-11-22, 2026-11-22T10:00:00Z" },
 	{ "--until", NULL, "TIME", TIME, CTL_UNTIL, AT(until_ms), "before; the same forms" },
-	{ "--template", NULL, "NAME", TEXT, CTL_TEMPLATE, AT(template_name), "template id or alias" },
+	{ "--template", NULL, "NAME", TEXT, CTL_TEMPLATE, AT(template_name),
+	  "template id or alias" },
 	{ "--sandbox", NULL, "ID", TEXT, CTL_SANDBOX, AT(sandbox), "sandbox id" },
 	{ "--type", NULL, "TYPE", TEXT, CTL_TYPE, AT(type), "type or kind of event" },
-	{ "--source", NULL, "NAME", TEXT, CTL_SOURCE, AT(source), "[source NAME] of the configuration" },
-	{ "--limit", NULL, "N", NUMBER, CTL_LIMIT, AT(limit), "at most so many rows (100); 0: all" },
+	{ "--source", NULL, "NAME", TEXT, CTL_SOURCE, AT(source),
+	  "[source NAME] of the configuration" },
+	{ "--limit", NULL, "N", NUMBER, CTL_LIMIT, AT(limit),
+	  "at most so many rows (100); 0: all" },
 	{ "--format", NULL, "FORMAT", FORMAT, CTL_FORMAT, AT(format),
 	  "table, csv or json (a terminal: table, else csv)" },
-	{ "--file", NULL, "BODY", TEXT, CTL_FILE, AT(file), "file with the body; - is standard input" },
-	{ "--count", NULL, "N", NUMBER, CTL_COUNT, AT(count), "so many deliveries, over one connection" },
+	{ "--file", NULL, "BODY", TEXT, CTL_FILE, AT(file),
+	  "file with the body; - is standard input" },
+	{ "--count", NULL, "N", NUMBER, CTL_COUNT, AT(count),
+	  "so many deliveries, over one connection" },
 	{ "--failed", NULL, NULL, FLAG, CTL_FAILED, AT(failed), "code_executed: one that failed" },
 	{ "--url", NULL, "URL", TEXT, CTL_URL, AT(url),
 	  "instead of the listener: http://host:port[/path], unix:/path" },
-	{ "--signature", NULL, "VALUE", TEXT, CTL_SIGNATURE, AT(signature), "value of the signature header" },
+	{ "--signature", NULL, "VALUE", TEXT, CTL_SIGNATURE, AT(signature),
+	  "value of the signature header" },
 	{ "--id", NULL, "VALUE", TEXT, CTL_ID, AT(id), "standard-webhooks: value of webhook-id" },
 	{ "--timestamp", NULL, "VALUE", TEXT, CTL_TIMESTAMP, AT(timestamp),
 	  "standard-webhooks: value of webhook-timestamp" },
@@ -208,7 +215,9 @@ int ctl_options_read(int argc, char *const *argv, int64_t now_ms, struct ctl_opt
 {
 	bool only_words = false;
 
-	*ret = (struct ctl_options) { .config_path = CONFIG_DEFAULT_PATH, .limit = 100, .count = 1 };
+	*ret = (struct ctl_options) { .config_path = CONFIG_DEFAULT_PATH,
+				      .limit = 100,
+				      .count = 1 };
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i];
 		int r = 0;
@@ -243,8 +252,8 @@ void ctl_options_print(FILE *f, unsigned int allowed)
 		if (rows[i].bit && !(rows[i].bit & allowed))
 			continue;
 		(void)snprintf(left, sizeof(left), "%s%s%s%s%s", rows[i].alias ? rows[i].alias : "",
-			       rows[i].alias ? ", " : "    ", rows[i].name, rows[i].value ? " " : "",
-			       rows[i].value ? rows[i].value : "");
+			       rows[i].alias ? ", " : "    ", rows[i].name,
+			       rows[i].value ? " " : "", rows[i].value ? rows[i].value : "");
 		(void)fprintf(f, "  %-22s %s\n", left, rows[i].help);
 	}
 }

@@ -140,7 +140,6 @@ int storage_reader_open(const char *path, struct storage_reader **ret,
 		return refuse_failed(r, path, fail(r, rc), error);
 	(void)sqlite3_busy_timeout(r->db, BUSY_TIMEOUT_MS);
 	(void)sqlite3_db_config(r->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-	(void)sqlite3_db_config(r->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
 	rc = sqlite3_exec(r->db, "PRAGMA query_only=ON", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		return refuse_failed(r, path, fail(r, rc), error);

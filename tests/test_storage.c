@@ -554,10 +554,12 @@ static void clears_the_mark_of_a_try_only_past_it(void **state)
 		assert_int_equal(storage_begin(w->s, true), 0);
 		assert_int_equal(storage_set_folded(w->s, seq), 0);
 		assert_int_equal(storage_commit(w->s), 0);
-		reopen(w);
-		assert_int_equal(storage_position(w->s, &at), 0);
-		assert_int_equal(at.trying_seq, seq == 1 ? 2 : 0);
-		assert_int_equal(at.trying_count, seq == 1 ? 1 : 0);
+		for (int i = 0; i < 2; i++) {
+			assert_int_equal(storage_position(w->s, &at), 0);
+			assert_int_equal(at.trying_seq, seq == 1 ? 2 : 0);
+			assert_int_equal(at.trying_count, seq == 1 ? 1 : 0);
+			reopen(w);
+		}
 	}
 }
 

@@ -6,7 +6,7 @@
 
 It starts a sandbox of the template and runs the first program; while a program fails, the next one. Reports go out from
 here, never from inside the sandbox: what runs there must not come near the secret. To report from an executor of your
-own, copy Reporter and the two functions behind it; they need the standard library only. Fields: docs/executors.md.
+own, copy what lies between rfc3339 and report_executed: standard library only. Field by field: docs/executors.md.
 
 Sandboxes are E2B's (pip install e2b-code-interpreter, E2B_API_KEY), or with --fake processes of this machine.
 """

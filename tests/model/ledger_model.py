@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import os
 import re
 from fractions import Fraction
 
@@ -101,7 +102,7 @@ class Event:
         self.said = data.get("code_execution") if self.kind == "code_executed" else None
 
     def __repr__(self):
-        return f"{self.kind}({self.sandbox}, {self.run}, {rfc3339(self.ms)}, {self.id})"
+        return f"{self.kind}({self.sandbox}, {self.run}, {rfc3339(self.ms)}+{self.ns % 10**6}ns, {self.id})"
 
 
 def either(said, *names):
@@ -169,6 +170,12 @@ class Run:
     def time_ms(self):
         return self.ended_ms if self.started_ms is None else self.started_ms
 
+    @property
+    def expires_ms(self):
+        """What the latest set_timeout says, if it lies behind the start."""
+        latest = max(self.timeouts, key=lambda e: e.key, default=None)
+        return latest.timeout_ms if latest and latest.timeout_ms > self.started_ms else None
+
     def is_open(self):
         return self.end_kind is None
 
@@ -194,11 +201,10 @@ class Run:
         if following:
             ends.append((following.started_ms, 0, "next_start"))
             passed = max(passed, following.started_ms)
-        latest = max(self.timeouts, key=lambda e: e.key, default=None)
-        if latest and latest.timeout_ms > self.started_ms:
-            ends.append((latest.timeout_ms, 1, "timeout"))
+        if self.expires_ms is not None:
+            ends.append((self.expires_ms, 1, "timeout"))
         ends.append((self.started_ms + terms.max_run_ms, 2, "max_run"))
-        if killed and killed.ms >= self.started_ms:
+        if killed and killed.ns >= self.start.ns:
             ends.append((killed.ms, 3, "killed"))
             passed = max(passed, killed.ms)
         at, _, kind = min(ends)
@@ -230,12 +236,17 @@ def loose_runs(sandbox_id, loose):
     while pending:
         group = [e for e in pending if e.ns == pending[0].ns]
         pending = pending[len(group):]
-        if current and not current.end:
-            group.sort(key=lambda e: e.kind in STARTS)  # the end of an open run comes first
+        if current and not current.end:  # at one instant the end of an open run comes first, else a start
+            group.sort(key=lambda e: e.kind in STARTS)
+        else:
+            group.sort(key=lambda e: e.kind not in STARTS)
         for event in group:
             if event.kind in STARTS:
-                current = Run(start=event)
-                runs.append(current)
+                if current and not current.end and current.start.ms == event.ms:
+                    current.start = event  # the same start again
+                else:
+                    current = Run(start=event)
+                    runs.append(current)
             elif event.kind in ENDS and current and not current.end:
                 current.end = event
             elif event.kind in ENDS and event.report:
@@ -266,7 +277,7 @@ def lend_start(run, runs, starts):
         if ended is not None and start.ms < ended and (ended < run.end.ms or ended == run.end.ms and
                                                        other.end.key < run.end.key):
             return
-        if began is not None and began <= start.ms and (ended is None or ended > start.ms):
+        if began is not None and ended is not None and began <= start.ms < ended:
             return
     run.lent = start
 
@@ -332,14 +343,25 @@ class Sandbox:
         self.runs.sort(key=lambda r: (r.time_ms, r.id.encode()))
 
     def find_state(self, loose):
+        """Running, paused or unknown, if not killed: by the latest start or end, and what became of the latest run."""
+        named = any(e.run for e in self.events)
         told = [e for e in self.events if e.kind in STARTS + ENDS]
+        begun = [r for r in self.runs if r.started_ms is not None]
         self.open = next((r for r in self.runs if r.is_open()), None)
+        if named:
+            echoes = {e.id for e in told if not e.run and e.kind in STARTS}
+            stray = [e for e in told if e.id in echoes and not self.run_at(e.ms) and all(r.time_ms < e.ms for r in self.runs)]
+            told = [e for e in told if e.id not in echoes]
+            if stray and not (told and told[-1].key > stray[-1].key):
+                told = []
         if self.killed:
             self.state = "killed"
         elif told and told[-1].kind == "paused":
             self.state = "paused"
+        elif told and self.open:
+            self.state = "running"
         else:
-            self.state = "running" if told and self.open else "unknown"
+            self.state = "paused" if told and begun and begun[-1].end else "unknown"
 
     def run_at(self, ms):
         up = [r for r in self.runs if r.started_ms is not None and r.started_ms <= ms and
@@ -431,10 +453,7 @@ class Ledger:
             source, template, team = shown(s)
             starts = [r.started_ms for r in s.runs if r.started_ms is not None]
             created = min(starts, default=None)
-            expires = None
-            if s.state == "running":
-                latest = max(s.open.timeouts, key=lambda e: e.key, default=None)
-                expires = latest.timeout_ms if latest else None
+            expires = s.open.expires_ms if s.state == "running" else None
             own = [x for x in self.executions if x.sandbox is s]
             cost = sum(r.cost or 0 for r in s.runs)
             rows.append({"sandbox_id": s.id, "time": (s.events[0].ms if created is None else created) // 1000,
@@ -460,10 +479,9 @@ class Ledger:
         for s, r in self.runs:
             if not r.is_open():
                 continue
-            latest = max(r.timeouts, key=lambda e: e.key, default=None)
             accrued = max(0, self.now_ms - r.started_ms)
             rows.append({"sandbox_id": s.id, "run_id": r.id, "time": r.started_ms // 1000,
-                         "started_at": rfc3339(r.started_ms), "expires_at": rfc3339(latest.timeout_ms if latest else None),
+                         "started_at": rfc3339(r.started_ms), "expires_at": rfc3339(r.expires_ms),
                          **self.place(r.template, r.team), "vcpu_count": r.vcpu, "memory_mb": r.memory_mb,
                          "accrued_ms": accrued,
                          "accrued_cost_usd": usd(self.terms.cost(r.source, r.started_ms, accrued, r.vcpu, r.memory_mb))})
@@ -566,7 +584,8 @@ class Ledger:
 
 def shown(sandbox):
     """source, template and team as the sandbox's row tells them: of its latest run, else of its latest events."""
-    if sandbox.runs:
-        run = sandbox.runs[-1]
+    runs = [r for r in sandbox.runs if r.started_ms is not None] if os.environ.get("D2") else sandbox.runs
+    if runs:
+        run = runs[-1]
         return run.source, run.template, run.team
     return sandbox.events[-1].source, sandbox.template, sandbox.team
