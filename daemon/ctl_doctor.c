@@ -123,12 +123,10 @@ static void read_entry(struct doctor *d, struct span text)
 	bool is_prefixed = drop_prefix(&text, "sha256=");
 
 	if (decode_hex(text, e->digest)) {
-		e->form = is_prefixed ? "hex with sha256=" : "hex";
+		e->form = is_prefixed ? "hex (sha256=)" : "hex";
 		e->kind = FORM_HEX;
 	} else if (decode_base64(text, e->digest, DIGEST) == DIGEST) {
-		e->form = is_v1		? "base64 with v1,"
-			  : is_prefixed ? "base64 with sha256="
-					: "base64";
+		e->form = is_v1 ? "base64 (v1)" : is_prefixed ? "base64 (sha256=)" : "base64";
 		e->kind = is_v1 ? FORM_V1 : FORM_BASE64;
 	} else {
 		return;
@@ -374,7 +372,7 @@ static const char *wanted_by(enum signature_scheme scheme)
 		return "HMAC-SHA-256 of the body (scheme hmac-sha256), in hex or base64";
 	case SIGNATURE_STANDARD_WEBHOOKS:
 		return "HMAC-SHA-256 of id.timestamp.body (scheme standard-webhooks), in base64 "
-		       "with v1, and within 5 minutes";
+		       "(v1), and within 5 minutes";
 	}
 	return "";
 }
@@ -411,6 +409,10 @@ static int report_nothing(const struct doctor *d, struct buffer *out,
 				   "gives it, by any scheme or common mistake; another secret, or "
 				   "another body (one changed byte is enough)\n",
 				   d->entries[0].form);
+	if (r == 0 && wanted->scheme == SIGNATURE_STANDARD_WEBHOOKS &&
+	    (!d->it->id.s || !d->it->timestamp.s))
+		r = buffer_append_text(out, "missing: webhook-id or webhook-timestamp (--id, "
+					    "--timestamp): they are signed, too\n");
 	return r < 0 ? r : buffer_appendf(out, "wanted: %s\n", wanted_by(wanted->scheme));
 }
 

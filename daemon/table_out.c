@@ -117,6 +117,21 @@ static void format_real(double real, char buf[static NUMBER_MAX])
 		(void)strncat(buf, ".0", NUMBER_MAX - strlen(buf) - 1);
 }
 
+/* For reading: no exponent where nine decimals say as much (a nano-USD is the ninth). */
+static void format_plain(double real, char buf[static NUMBER_MAX])
+{
+	double size = fabs(real);
+
+	if (size != 0 && !(size >= 1e-9 && size < 1e15)) {
+		format_real(real, buf);
+		return;
+	}
+	(void)snprintf(buf, NUMBER_MAX, "%.9f", real);
+	char *end = buf + strlen(buf);
+	while (end[-1] == '0' && end[-2] != '.')
+		*--end = '\0';
+}
+
 static const char *format_number(const struct table_out_cell *cell, char buf[static NUMBER_MAX])
 {
 	if (cell->type == TABLE_OUT_INTEGER)
@@ -284,8 +299,11 @@ static char *table_cell(const struct table_out_cell *cell)
 	case TABLE_OUT_NULL:
 		r = buffer_append_text(&b, "-");
 		break;
-	case TABLE_OUT_INTEGER:
 	case TABLE_OUT_REAL:
+		format_plain(cell->real, number);
+		r = buffer_append_text(&b, number);
+		break;
+	case TABLE_OUT_INTEGER:
 		r = buffer_append_text(&b, format_number(cell, number));
 		break;
 	case TABLE_OUT_TEXT:

@@ -204,7 +204,7 @@ static void cuts_a_client_that_says_nothing(void **state)
 	HOUSE h;
 	assert_int_equal(open_house_with(&h, w, w->path, 20), 0);
 	char answer[64];
-	CLEANUP_CLOSE int fd = connect_raw(w);
+	CLEANUP_CLOSE UNUSED int fd = connect_raw(w);
 	assert_int_equal(send(fd, "stat", 4, 0), 4); /* a word that never ends is as good as none */
 	read_all(fd, answer, sizeof(answer));
 	assert_string_equal(answer, "");
@@ -215,8 +215,8 @@ static void serves_others_while_one_says_nothing(void **state)
 	struct world *w = *state;
 	HOUSE h;
 	open_house(&h, w);
-	CLEANUP_CLOSE int silent = connect_raw(w);
-	CLEANUP_CLOSE int other = connect_raw(w);
+	CLEANUP_CLOSE UNUSED int silent = connect_raw(w);
+	CLEANUP_CLOSE UNUSED int other = connect_raw(w);
 	expect_answer(w->path, "status", 0, "\"queued\":0");
 }
 
@@ -227,7 +227,7 @@ static void refuses_a_request_of_more_than_4_kib(void **state)
 	open_house(&h, w);
 	char request[CONTROL_REQUEST_MAX], answer[256];
 	memset(request, 'x', sizeof(request));
-	CLEANUP_CLOSE int fd = connect_raw(w);
+	CLEANUP_CLOSE UNUSED int fd = connect_raw(w);
 	assert_int_equal(send(fd, request, sizeof(request), 0), sizeof(request));
 	read_all(fd, answer, sizeof(answer));
 	assert_string_equal(answer, "error a request has at most 4 KiB\n");
@@ -239,7 +239,7 @@ static void takes_a_request_in_pieces(void **state)
 	HOUSE h;
 	open_house(&h, w);
 	char answer[256];
-	CLEANUP_CLOSE int fd = connect_raw(w);
+	CLEANUP_CLOSE UNUSED int fd = connect_raw(w);
 	for (const char *p = "nothing\n"; *p; p++)
 		assert_int_equal(send(fd, p, 1, 0), 1);
 	read_all(fd, answer, sizeof(answer));
@@ -252,7 +252,7 @@ static void does_not_wait_for_clients_at_the_end(void **state)
 	struct world *w = *state;
 	HOUSE h;
 	open_house(&h, w);
-	CLEANUP_CLOSE int fd = connect_raw(w);
+	CLEANUP_CLOSE UNUSED int fd = connect_raw(w);
 	/* Once another is answered, this one is most likely being listened to. */
 	expect_answer(w->path, "status", 0, "queued");
 	int64_t begun_ms = clock_mono_ms();
@@ -343,7 +343,7 @@ static void replaces_nothing_but_a_socket(void **state)
 	char path[128];
 	struct stat st;
 	(void)snprintf(path, sizeof(path), "%s.control", w->path);
-	CLEANUP_CLOSE int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	CLEANUP_CLOSE UNUSED int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	assert_int_equal(open_house_with(&h, w, w->path, 0), -EEXIST);
 	assert_int_equal(lstat(path, &st), 0);
 	assert_true(S_ISREG(st.st_mode));

@@ -163,8 +163,16 @@ class Run:
         return max(self.end.ms, self.start.ms) if self.start else self.end.ms
 
     @property
+    def begin_ns(self):
+        """What orders the runs of a sandbox: a report's start is cut to the second, so the start event's time goes first."""
+        return self.start.ns if self.start else self.report[0] * 10**6
+
+    @property
     def order(self):
-        return self.started_ms, self.id.encode()
+        return self.begin_ns, self.id.encode()
+
+    def holds(self, event, following):
+        return self.begin_ns <= event.ns and (not following or event.ns < following.begin_ns)
 
     @property
     def time_ms(self):
@@ -199,8 +207,9 @@ class Run:
         """A missing end: the earliest that may be, once it has passed."""
         ends, passed = [], now_ms
         if following:
-            ends.append((following.started_ms, 0, "next_start"))
-            passed = max(passed, following.started_ms)
+            at = max(self.started_ms, following.started_ms)
+            ends.append((at, 0, "next_start"))
+            passed = max(passed, at)
         if self.expires_ms is not None:
             ends.append((self.expires_ms, 1, "timeout"))
         ends.append((self.started_ms + terms.max_run_ms, 2, "max_run"))
@@ -271,13 +280,14 @@ def lend_start(run, runs, starts):
     for other in runs:
         if other is run:
             continue
-        began, ended = other.started_ms, other.told_end_ms
-        if began is not None and start.ms < began < run.end.ms:
+        began = other.begin_ns if other.start or other.report else None
+        ended = None if other.told_end_ms is None else other.end.ns if not other.report else other.told_end_ms * 10**6
+        if began is not None and start.ns < began < run.end.ns:
             return
-        if ended is not None and start.ms < ended and (ended < run.end.ms or ended == run.end.ms and
+        if ended is not None and start.ns < ended and (ended < run.end.ns or ended == run.end.ns and
                                                        other.end.key < run.end.key):
             return
-        if began is not None and ended is not None and began <= start.ms < ended:
+        if began is not None and ended is not None and began <= start.ns < ended:
             return
     run.lent = start
 
@@ -305,8 +315,7 @@ def named_runs(events, loose):
     begun = [r for r in runs.values() if r.started_ms is not None]
     for run, following in [(r, next_of(begun, r)) for r in begun]:
         if not run.end:
-            run.end_lent = next((e for e in ends if run.started_ms <= e.ms and
-                                 (not following or e.ms < following.started_ms)), None)
+            run.end_lent = next((e for e in ends if run.holds(e, following)), None)
     for run in begun:
         run.end = run.end or run.end_lent
     return [r for r in runs.values() if r.start or r.end]
@@ -337,8 +346,7 @@ class Sandbox:
         for run in self.runs:
             following = next_of(begun, run) if run.started_ms is not None else None
             if run.started_ms is not None:
-                run.timeouts += [e for e in loose if e.timeout_ms is not None and run.started_ms <= e.ms and
-                                 (not following or e.ms < following.started_ms)]
+                run.timeouts += [e for e in loose if e.timeout_ms is not None and run.holds(e, following)]
             run.settle(following, self.killed, self, terms, now_ms)
         self.runs.sort(key=lambda r: (r.time_ms, r.id.encode()))
 
