@@ -379,6 +379,30 @@ static void add_run(const struct ledger_account *a, struct ledger_totals *ret)
 		ret->cost_nanousd = ledger_add(ret->cost_nanousd, a->cost_nanousd);
 }
 
+/* Where a run stands among the others: its start, else its end. */
+int64_t ledger_account_shown_ms(const struct ledger_account *a)
+{
+	return a->started_ms != LEDGER_ABSENT ? a->started_ms : a->ended_ms;
+}
+
+/* The run that began last; one of which only the end is known counts as of its end. */
+static const struct ledger_account *latest_run(const struct ledger_work *work)
+{
+	const struct ledger_sandbox *s = work->sandbox;
+	const struct ledger_work_run *last = work->n_runs ? &work->runs[work->n_runs - 1] : NULL;
+	const struct ledger_account *latest = last ? &last->account : NULL;
+	int64_t begin_ns = last ? last->begin_ns : INT64_MIN;
+	for (size_t i = 0; i < s->n_runs; i++) {
+		const struct ledger_run *run = &s->runs[i];
+		bool ended_only = run->account.exists && run->account.started_ms == LEDGER_ABSENT;
+		if (ended_only && run->end.mark.time_ns > begin_ns) {
+			latest = &run->account;
+			begin_ns = run->end.mark.time_ns;
+		}
+	}
+	return latest;
+}
+
 void ledger_account_totals(const struct ledger_work *work, struct ledger_totals *ret)
 {
 	const struct ledger_sandbox *s = work->sandbox;
@@ -392,7 +416,8 @@ void ledger_account_totals(const struct ledger_work *work, struct ledger_totals 
 		add_run(&work->runs[i].account, ret);
 	ret->runs += (int64_t)work->n_ended_only;
 	ret->unknown_cost += (int64_t)work->n_ended_only;
-	if (work->n_runs)
-		ret->dims = work->runs[work->n_runs - 1].account.dims;
+	const struct ledger_account *latest = latest_run(work);
+	if (latest)
+		ret->dims = latest->dims;
 	set_state(work, ret);
 }

@@ -51,4 +51,6 @@ void ledger_account_begin(struct ledger_work_run *run);
 void ledger_account_finish(struct ledger_work *work);
 void ledger_account_ended_only(const struct ledger_work *work, const struct ledger_fact *end,
 			       struct ledger_account *ret);
+int64_t ledger_account_shown_ms(const struct ledger_account *account);
+/* After the accounts were published to the sandbox. */
 void ledger_account_totals(const struct ledger_work *work, struct ledger_totals *ret);

@@ -83,6 +83,24 @@ static void take_end(struct ledger_work *work, const struct ledger_fact *end)
 	}
 }
 
+/* A start told again before anything else happened. */
+static bool repeats_start(const struct ledger_work_run *last, const struct ledger_fact *start)
+{
+	return is_open(last) && last->start &&
+	       ledger_ms(last->start->mark.time_ns) == ledger_ms(start->mark.time_ns);
+}
+
+static void take_start(struct ledger_work *work, const struct ledger_fact *start)
+{
+	struct ledger_work_run *last = last_run(work);
+	if (!repeats_start(last, start)) {
+		(void)add_run(work, start, NULL);
+		return;
+	}
+	last->start = start;
+	ledger_account_begin(last);
+}
+
 static void take_all(struct ledger_work *work, size_t from, size_t to,
 		     bool (*of_kind)(enum event_kind))
 {
@@ -91,7 +109,7 @@ static void take_all(struct ledger_work *work, size_t from, size_t to,
 		if (!of_kind(fact->kind))
 			continue;
 		if (event_kind_starts_run(fact->kind))
-			(void)add_run(work, fact, NULL);
+			take_start(work, fact);
 		else
 			take_end(work, fact);
 	}
@@ -408,19 +426,14 @@ static int publish_loose(struct ledger_sandbox *sandbox, const struct ledger_wor
 	return 0;
 }
 
-/* Where a run stands among the others: its start, else its end. */
-static int64_t shown_ms(const struct ledger_account *a)
-{
-	return a->started_ms != LEDGER_ABSENT ? a->started_ms : a->ended_ms;
-}
-
 static int by_run_start(const void *a, const void *b)
 {
 	const struct ledger_run *x = a, *y = b;
 	int x_class = x->gone ? 2 : !x->account.exists, y_class = y->gone ? 2 : !y->account.exists;
 	int order = x_class - y_class;
 	if (order == 0 && x_class == 0)
-		order = compare_int64(shown_ms(&x->account), shown_ms(&y->account));
+		order = compare_int64(ledger_account_shown_ms(&x->account),
+				      ledger_account_shown_ms(&y->account));
 	return order ? order : strcmp(x->id, y->id);
 }
 
@@ -465,12 +478,13 @@ int ledger_settle(struct ledger_sandbox *sandbox, const struct ledger_terms *ter
 		return r;
 	give_timeouts(&work);
 	ledger_account_finish(&work);
-	ledger_account_totals(&work, &sandbox->totals);
 	if (!sandbox->names_run)
 		r = publish_loose(sandbox, &work);
 	else
 		publish_named(sandbox, &work);
-	if (r == 0)
-		tidy_runs(sandbox);
-	return r;
+	if (r < 0)
+		return r;
+	ledger_account_totals(&work, &sandbox->totals);
+	tidy_runs(sandbox);
+	return 0;
 }

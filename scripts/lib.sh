@@ -55,6 +55,7 @@ install_missing() {
 			"${privileged[@]}" install -y --no-install-recommends $missing
 	} </dev/null >"$log" 2>&1 || {
 		tail -n 30 "$log" >&2
+		rm -f "$log"
 		die "could not install: $missing"
 	}
 	rm -f "$log"

@@ -203,7 +203,7 @@ static void folds_exactly_once_on_a_disk_that_fails_anywhere(void **state)
 	for (int pending = 0; pending < 2; pending++) {
 		int failures = 0;
 		bool failed = true;
-		for (long n = 1; failed || n < 10; n += 1 + n / 10) {
+		for (long n = 1; failed || n < 10; n += 1 + n / 6) {
 			void *other_state;
 			(void)begin_store(&other_state);
 			struct world *other = other_state;

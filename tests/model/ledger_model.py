@@ -208,6 +208,8 @@ class Run:
         ends, passed = [], now_ms
         if following:
             at = max(self.started_ms, following.started_ms)
+            if following.start and following.told_end_ms is not None and following.told_end_ms < self.started_ms:
+                at = following.start.ms  # its report is about an earlier time; that it began is known all the same
             ends.append((at, 0, "next_start"))
             passed = max(passed, at)
         if self.expires_ms is not None:
@@ -348,28 +350,29 @@ class Sandbox:
             if run.started_ms is not None:
                 run.timeouts += [e for e in loose if e.timeout_ms is not None and run.holds(e, following)]
             run.settle(following, self.killed, self, terms, now_ms)
-        self.runs.sort(key=lambda r: (r.time_ms, r.id.encode()))
+        self.runs.sort(key=lambda r: (r.end.ns if r.started_ms is None else r.begin_ns, r.id.encode()))
 
     def find_state(self, loose):
-        """Running, paused or unknown, if not killed: by the latest start or end, and what became of the latest run."""
+        """killed; else what the latest start or end makes of it: running only while a run is open, unknown where nobody
+        reported the end. Beside named runs a loose start is an echo of one, or, behind all of them, of one unheard of."""
+        self.open = next((r for r in self.runs if r.is_open()), None)
         named = any(e.run for e in self.events)
         told = [e for e in self.events if e.kind in STARTS + ENDS]
         begun = [r for r in self.runs if r.started_ms is not None]
-        self.open = next((r for r in self.runs if r.is_open()), None)
         if named:
-            echoes = {e.id for e in told if not e.run and e.kind in STARTS}
-            stray = [e for e in told if e.id in echoes and not self.run_at(e.ms) and all(r.time_ms < e.ms for r in self.runs)]
-            told = [e for e in told if e.id not in echoes]
-            if stray and not (told and told[-1].key > stray[-1].key):
-                told = []
+            echoes = [e for e in told if not e.run and e.kind in STARTS]
+            told = [e for e in told if e not in echoes]
+            unheard = [e for e in echoes if not self.run_at(e.ms) and (not told or told[-1].key < e.key)]
         if self.killed:
             self.state = "killed"
-        elif told and told[-1].kind == "paused":
+        elif not told or named and unheard:
+            self.state = "unknown"
+        elif told[-1].kind == "paused" and (named or not begun):
             self.state = "paused"
-        elif told and self.open:
+        elif self.open:
             self.state = "running"
         else:
-            self.state = "paused" if told and begun and begun[-1].end else "unknown"
+            self.state = "paused" if begun and begun[-1].end else "unknown"
 
     def run_at(self, ms):
         up = [r for r in self.runs if r.started_ms is not None and r.started_ms <= ms and
