@@ -26,7 +26,7 @@ struct envelope {
 #define INTO_EVENT(member) .offset = offsetof(struct event, member)
 
 static const struct event_field envelope_fields[] = {
-	{ { "type" }, EVENT_FIELD_NAME, INTO(type) },
+	{ { "type" }, EVENT_FIELD_NAME, INTO(type), .max = EVENT_TYPE_MAX },
 	{ { "event_category", "eventCategory" }, EVENT_FIELD_ANY, INTO(category) },
 	{ { "event_label", "eventLabel" }, EVENT_FIELD_ANY, INTO(label) },
 	{ { "timestamp" }, EVENT_FIELD_TIME_NS, INTO(timestamp_ns) },
@@ -42,7 +42,7 @@ static const struct event_field envelope_fields[] = {
 
 /* sandbox_id is required too, but not for every kind. */
 static const struct event_field event_fields[] = {
-	{ { "version" }, EVENT_FIELD_NAME, INTO_EVENT(version) },
+	{ { "version" }, EVENT_FIELD_NAME, INTO_EVENT(version), .max = EVENT_WORD_MAX },
 	{ { "sandbox_id", "sandboxId" }, EVENT_FIELD_ID, INTO_EVENT(sandbox_id) },
 	{ { "sandbox_execution_id", "sandboxExecutionId" }, EVENT_FIELD_ID, INTO_EVENT(run_id) },
 	{ { "sandbox_template_id", "sandboxTemplateId" }, EVENT_FIELD_ID, INTO_EVENT(template_id) },

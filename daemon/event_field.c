@@ -152,8 +152,8 @@ static int read_value(const struct reading *r, void *place)
 {
 	switch (r->row->type) {
 	case EVENT_FIELD_ID:
-	case EVENT_FIELD_NAME:
 		return read_id(r, place);
+	case EVENT_FIELD_NAME:
 	case EVENT_FIELD_TEXT:
 		*(struct span *)place = event_field_cut(json_string(r->value), (size_t)r->row->max);
 		return 0;

@@ -10,7 +10,8 @@
 
 enum event_field_type {
 	EVENT_FIELD_ID, /* span; an empty string and the nil UUID are missing; the rule of ids */
-	EVENT_FIELD_NAME, /* span; as an id, but a nil UUID is only a name */
+	EVENT_FIELD_NAME, /* span; of an open set: any text, cut as TEXT is; an empty one is missing
+			   */
 	EVENT_FIELD_TEXT, /* span; cut at `max` bytes, at a character */
 	EVENT_FIELD_TIME_NS, /* int64_t; RFC 3339 to unix ns */
 	EVENT_FIELD_TIME_MS, /* int64_t; RFC 3339 to unix ms, truncated */

@@ -10,6 +10,8 @@
 
 #include "ledger_internal.h"
 
+#include <string.h>
+
 static int64_t reported_end(const struct event_report *report)
 {
 	return ledger_add(report->started_unix_ms, base_max_i64(report->duration_ms, 0));
@@ -385,20 +387,25 @@ int64_t ledger_account_shown_ms(const struct ledger_account *a)
 	return a->started_ms != LEDGER_ABSENT ? a->started_ms : a->ended_ms;
 }
 
-/* The run that began last; one of which only the end is known counts as of its end. */
+/* The run that began last; one of which only the end is known counts as of its end. At
+ * one instant by run id. */
 static const struct ledger_account *latest_run(const struct ledger_work *work)
 {
 	const struct ledger_sandbox *s = work->sandbox;
 	const struct ledger_work_run *last = work->n_runs ? &work->runs[work->n_runs - 1] : NULL;
 	const struct ledger_account *latest = last ? &last->account : NULL;
 	int64_t begin_ns = last ? last->begin_ns : INT64_MIN;
+	const char *id = last && s->names_run ? s->runs[last->index].id : "";
 	for (size_t i = 0; i < s->n_runs; i++) {
 		const struct ledger_run *run = &s->runs[i];
 		bool ended_only = run->account.exists && run->account.started_ms == LEDGER_ABSENT;
-		if (ended_only && run->end.mark.time_ns > begin_ns) {
-			latest = &run->account;
-			begin_ns = run->end.mark.time_ns;
-		}
+		int64_t end_ns = run->end.mark.time_ns;
+		if (!ended_only || end_ns < begin_ns ||
+		    (end_ns == begin_ns && latest && strcmp(run->id, id) < 0))
+			continue;
+		latest = &run->account;
+		begin_ns = end_ns;
+		id = run->id;
 	}
 	return latest;
 }

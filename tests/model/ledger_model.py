@@ -171,6 +171,15 @@ class Run:
     def order(self):
         return self.begin_ns, self.id.encode()
 
+    @property
+    def end_ns(self):
+        """After settling; an open run ends never."""
+        if self.is_open():
+            return float("inf")
+        if self.end and not self.report:
+            return max(self.end.ns, self.start.ns) if self.start else self.end.ns
+        return self.ended_ms * 10**6
+
     def holds(self, event, following):
         return self.begin_ns <= event.ns and (not following or event.ns < following.begin_ns)
 
@@ -275,7 +284,7 @@ def loose_runs(sandbox_id, loose):
 
 def lend_start(run, runs, starts):
     """A loose start for a named run of which only an end without a report is known."""
-    before = [s for s in starts if s.key <= run.end.key or s.ns == run.end.ns]
+    before = [s for s in starts if s.ns < run.end.ns] or [s for s in starts if s.ns == run.end.ns]
     if not before:
         return
     start = max(before, key=lambda e: e.key)
@@ -362,7 +371,8 @@ class Sandbox:
         if named:
             echoes = [e for e in told if not e.run and e.kind in STARTS]
             told = [e for e in told if e not in echoes]
-            unheard = [e for e in echoes if not self.run_at(e.ms) and (not told or told[-1].key < e.key)]
+            unheard = [e for e in echoes if not any(r.begin_ns <= e.ns <= r.end_ns for r in begun) and
+                       all(r.end_ns < e.ns for r in self.runs) and (not told or told[-1].key < e.key)]
         if self.killed:
             self.state = "killed"
         elif not told or named and unheard:
@@ -377,7 +387,7 @@ class Sandbox:
     def run_at(self, ms):
         up = [r for r in self.runs if r.started_ms is not None and r.started_ms <= ms and
               (r.is_open() or ms <= r.ended_ms)]
-        return max(up, key=lambda r: r.order, default=None)
+        return max(up, key=lambda r: (r.started_ms, r.order), default=None)
 
 
 # Executions --------------------------------------------------------------------------------------------------------------
