@@ -220,8 +220,7 @@ static void keeps_its_connection(void **state)
 static void connects_anew_when_the_peer_says_close(void **state)
 {
 	const struct turn turns[] = {
-		{ .answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
-		  .closes = true },
+		{ .answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok" },
 		{ .answer = ANSWER_OK }
 	};
 	struct peer p;

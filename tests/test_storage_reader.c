@@ -150,6 +150,21 @@ static void reads_a_store_whose_daemon_is_gone(void **state)
 	assert_int_equal(n, 1);
 }
 
+static void leaves_the_files_of_a_stopped_daemon_in_place(void **state)
+{
+	struct world *w = *state;
+	char wal[128];
+	struct stat st;
+
+	put_one(w, "one");
+	close_store(w);
+	storage_reader_close(open_reader(w));
+	(void)snprintf(wal, sizeof(wal), "%s-wal", w->path);
+	assert_int_equal(stat(wal, &st), 0);
+	(void)snprintf(wal, sizeof(wal), "%s-shm", w->path);
+	assert_int_equal(stat(wal, &st), 0);
+}
+
 static void knows_whether_a_daemon_holds_the_store(void **state)
 {
 	struct world *w = *state;
@@ -229,6 +244,7 @@ int main(void)
 		IN_STORE(a_wrong_statement_is_told_and_the_next_one_works),
 		IN_STORE(a_deadline_ends_a_statement_that_takes_long),
 		IN_STORE(reads_a_store_whose_daemon_is_gone),
+		IN_STORE(leaves_the_files_of_a_stopped_daemon_in_place),
 		IN_STORE(knows_whether_a_daemon_holds_the_store),
 		IN_WORLD(a_missing_store_is_not_made),
 		IN_WORLD(what_is_no_database_is_refused),

@@ -54,7 +54,7 @@ def generate(seed, now_ms, chaotic=None):
         teller = Teller(chance, f"i{chance.getrandbits(64):016x}{number}", now_ms)
         lives = [e2b_life, e2b_life, mixed_life, mixed_life, loose_life, loose_life, executor_life, chaos, chaos, recent_life]
         (chance.choice(lives) if chaotic is None else chaos if chaotic else chance.choice(lives[:7] + lives[9:]))(teller)
-        bodies += spoil(chance, teller.bodies)
+        bodies += drop_backward(spoil(chance, teller.bodies))
     bodies += strays(chance)
     chance.shuffle(bodies)
     return History(seed, some_terms(chance), bodies)
@@ -263,7 +263,6 @@ def recent_life(t):
 
 def chaos(t):
     """Facts thrown on a narrow grid; a few run ids, or none at all."""
-    t.style = "v2"
     at = t.any_ms()
     runs = t.chance.choice([[None], [t.uuid()], [t.uuid(), t.uuid(), t.uuid()], [None, t.uuid()], [None, None, t.uuid(), t.uuid()]])
     for _ in range(t.chance.randint(2, 9)):
@@ -283,20 +282,18 @@ def chaos(t):
             t.code(ms, run)
         else:
             t.tell(t.chance.choice(["checkpointed", "snapshotted"]), ms, run, t.metadata(), **more)
-    t.bodies = drop_backward(t.bodies)
 
 
 def drop_backward(bodies):
     """Leaves out a start behind an end of the same named run: what the sandbox then is, no rule says."""
-    told = [(json.loads(body), source, body) for source, body in bodies]
+    plain = ledger_model.Terms([], {}, set(), 0)
+    events = [ledger_model.Event(source, body, plain) for source, body in bodies]
     ends = {}
-    for said, _, _ in told:
-        if said.get("type", "").rpartition(".")[2] in ledger_model.ENDS and said.get("sandbox_execution_id"):
-            ns = ledger_model.parse_ns(said["timestamp"])
-            ends[said["sandbox_execution_id"]] = min(ns, ends.get(said["sandbox_execution_id"], ns))
-    return [(source, body) for said, source, body in told if not (
-        said.get("type", "").rpartition(".")[2] in ledger_model.STARTS and
-        ledger_model.parse_ns(said["timestamp"]) > ends.get(said.get("sandbox_execution_id"), float("inf")))]
+    for e in events:
+        if e.kind in ledger_model.ENDS and e.run:
+            ends[e.run] = min(e.ns, ends.get(e.run, e.ns))
+    return [item for item, e in zip(bodies, events)
+            if e.kind not in ledger_model.STARTS or e.run not in ends or e.ns <= ends[e.run]]
 
 
 # What goes wrong -----------------------------------------------------------------------------------------------------------

@@ -284,23 +284,27 @@ def loose_runs(sandbox_id, loose):
 
 def lend_start(run, runs, starts):
     """A loose start for a named run of which only an end without a report is known."""
-    before = [s for s in starts if s.ns < run.end.ns] or [s for s in starts if s.ns == run.end.ns]
-    if not before:
-        return
-    start = max(before, key=lambda e: e.key)
+    before = [s for s in starts if s.ns < run.end.ns]
+    same = [s for s in starts if s.ns == run.end.ns]
+    lendable = [s for s in (before[-1:] + same[-1:]) if is_free(s, run, runs)]
+    run.lent = lendable[0] if lendable else None
+
+
+def is_free(start, run, runs):
+    """No other run began or ended since, nor is known to have been up then."""
     for other in runs:
         if other is run:
             continue
         began = other.begin_ns if other.start or other.report else None
         ended = None if other.told_end_ms is None else other.end.ns if not other.report else other.told_end_ms * 10**6
         if began is not None and start.ns < began < run.end.ns:
-            return
+            return False
         if ended is not None and start.ns < ended and (ended < run.end.ns or ended == run.end.ns and
                                                        other.end.key < run.end.key):
-            return
+            return False
         if began is not None and ended is not None and began <= start.ns < ended:
-            return
-    run.lent = start
+            return False
+    return True
 
 
 def named_runs(events, loose):
@@ -371,8 +375,8 @@ class Sandbox:
         if named:
             echoes = [e for e in told if not e.run and e.kind in STARTS]
             told = [e for e in told if e not in echoes]
-            unheard = [e for e in echoes if not any(r.begin_ns <= e.ns <= r.end_ns for r in begun) and
-                       all(r.end_ns < e.ns for r in self.runs) and (not told or told[-1].key < e.key)]
+            unheard = [e for e in echoes if not any(r.begin_ns <= e.ns < r.end_ns for r in begun) and
+                       (not told or told[-1].key < e.key)]
         if self.killed:
             self.state = "killed"
         elif not told or named and unheard:
