@@ -141,13 +141,11 @@ static int check_dest(const struct backup *b, char error[static STORAGE_ERROR_MA
 						  b->options->dest);
 	if (!b->options->force)
 		return storage_sqlite_copy_refuse(
-			error, -EEXIST,
-			"%s: exists: name another file, or replace it with --force",
+			error, -EEXIST, "%s: exists: name another file, or replace it with --force",
 			b->options->dest);
 	if (!S_ISREG(st.st_mode))
-		return storage_sqlite_copy_refuse(error, -EEXIST,
-						  "%s: not a plain file: name another",
-						  b->options->dest);
+		return storage_sqlite_copy_refuse(
+			error, -EEXIST, "%s: not a plain file: name another", b->options->dest);
 	if (exists(b->dest, "-wal", &wal))
 		return storage_sqlite_copy_refuse(
 			error, -EEXIST,
@@ -161,16 +159,15 @@ static int check_dest(const struct backup *b, char error[static STORAGE_ERROR_MA
 static int refuse_unfinished(const struct backup *b, int code, char error[static STORAGE_ERROR_MAX])
 {
 	if (code == -EWOULDBLOCK)
-		return storage_sqlite_copy_refuse(
-			error, -EBUSY, "%s: another backup is writing it: wait for that",
-			b->unfinished);
-	if (code == -EEXIST || code == -ELOOP)
-		return storage_sqlite_copy_refuse(error, -EEXIST,
-						  "%s: in the way, and not ours: remove it",
+		return storage_sqlite_copy_refuse(error, -EBUSY,
+						  "%s: another backup is writing it: wait for that",
 						  b->unfinished);
-	return storage_sqlite_copy_refuse(
-		error, code, "%s: %s: it must be possible to make a file there", b->unfinished,
-		strerror(-code));
+	if (code == -EEXIST || code == -ELOOP)
+		return storage_sqlite_copy_refuse(
+			error, -EEXIST, "%s: in the way, and not ours: remove it", b->unfinished);
+	return storage_sqlite_copy_refuse(error, code,
+					  "%s: %s: it must be possible to make a file there",
+					  b->unfinished, strerror(-code));
 }
 
 /* A killed backup's file may be ours to take over; by the time we have its lock, its owner may have
@@ -227,10 +224,9 @@ static int open_store(struct backup *b, char error[static STORAGE_ERROR_MAX])
 	storage_reader_close(reader);
 	if (r < 0)
 		return r;
-	int code = sqlite3_open_v2(b->options->path, &b->db,
-				   SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX |
-					   SQLITE_OPEN_EXRESCODE,
-				   NULL);
+	int code = sqlite3_open_v2(
+		b->options->path, &b->db,
+		SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
 	if (code != SQLITE_OK)
 		return storage_sqlite_copy_refuse(error, storage_sqlite_copy_errno(b->db, code),
 						  "%s: %s", b->options->path,
@@ -293,9 +289,9 @@ static int finish_copy(struct backup *b, int64_t *ret_bytes, char error[static S
 	if (r == 0)
 		r = storage_sqlite_copy_sync_directory(b->dest);
 	if (r < 0)
-		return storage_sqlite_copy_refuse(
-			error, r, "%s: %s", b->options->dest,
-			r == -EEXIST ? "exists by now: name another file" : strerror(-r));
+		return storage_sqlite_copy_refuse(error, r, "%s: %s", b->options->dest,
+						  r == -EEXIST ? "exists by now: name another file"
+							       : strerror(-r));
 	*ret_bytes = st.st_size;
 	return 0;
 }

@@ -1,14 +1,18 @@
 /* Is a store sound? First what SQLite knows (pages, indexes), then what only we know: sums and
- * counters that are kept beside the rows must be what the rows say. Each statement yields its
- * findings as text, none if all is well; all of them see the same snapshot.
+ * counters that are kept beside the rows must be what the rows say. Every statement sees the same
+ * snapshot.
  *
- * Counted from rows: what is there. Frozen: what retention took away, which the sums still hold.
+ * A comparison adds what is kept and takes away what the rows say; all sums must be 0. The frozen
+ * tables hold what retention took away: rows that are gone and still count.
  */
 #include "storage_backup.h"
+
+#include "buffer.h"
 #include "storage_reader.h"
 
 #include <errno.h>
-#include <string.h>
+#include <inttypes.h>
+#include <stdarg.h>
 
 /* The number of migrations; the texts themselves stay in one place only. */
 struct migration {
@@ -30,75 +34,270 @@ int64_t storage_check_schema_version(void)
 	return SCHEMA_VERSION;
 }
 
-/* ---- what is to be compared ---- */
-
-#define COST_SUMS                                                                                  \
-	"sum(runtime) AS runtime, sum(cost) AS cost, sum(estimated) AS estimated, "                \
-	"sum(ended) AS ended, sum(unknown) AS unknown"
-#define COST_DIFFERS "runtime <> 0 OR cost <> 0 OR estimated <> 0 OR ended <> 0 OR unknown <> 0"
-#define COST_OFF                                                                                   \
-	"run time is off by %d ms, cost by %d nano-USD, estimates by %d, ended runs by %d, "       \
-	"unknown costs by %d'"
-#define COST_OF(table, sign)                                                                       \
-	"SELECT source_key, template_key, team_key, " sign "runtime_ms AS runtime, " sign          \
-	"cost_nanousd AS cost, " sign "estimated_nanousd AS estimated, " sign                      \
-	"runs_ended AS ended, " sign "unknown_cost AS unknown FROM " table
-
-/* Of the names that a finding is about; at most so many of one kind. */
-#define NAMES                                                                                      \
-	"coalesce((SELECT name FROM source WHERE source.source_key = d.source_key), '-'), "        \
-	"coalesce((SELECT template_id FROM template WHERE template.template_key = "                \
-	"d.template_key), '-'), "                                                                  \
-	"coalesce((SELECT team_id FROM team WHERE team.team_key = d.team_key), '-')"
-#define AT_MOST " LIMIT 20"
-
-#define TEMPLATE_OF                                                                                \
-	"coalesce((SELECT template_id FROM template WHERE template.template_key = "                \
-	"d.template_key), '-')"
-
-static const char *const comparisons[] = {
-	/* counters of what is set aside */
-	"SELECT printf('%s of source %s: %d rows and %d bytes are there, %d and %d are counted', "
-	"side, coalesce((SELECT name FROM source WHERE source.source_key = d.source_key), '-'), "
-	"rows_there, bytes_there, rows_counted, bytes_counted) FROM (SELECT side, source_key, "
-	"sum(a) AS rows_there, sum(b) AS bytes_there, sum(c) AS rows_counted, sum(e) AS "
-	"bytes_counted FROM ("
-	"SELECT 'quarantine' AS side, source_key, count(*) AS a, sum(length(payload)) AS b, "
-	"0 AS c, 0 AS e FROM quarantined_body GROUP BY source_key "
-	"UNION ALL SELECT 'rejection', source_key, count(*), coalesce(sum(length(payload)), 0), "
-	"0, 0 FROM rejection GROUP BY source_key "
-	"UNION ALL SELECT side, source_key, 0, 0, n_rows, bytes FROM side_size) "
-	"GROUP BY side, source_key) d WHERE rows_there <> rows_counted OR bytes_there <> "
-	"bytes_counted" AT_MOST,
-
-	/* money by hour is the ended runs and what is frozen */
-	"SELECT printf('cost_hourly of source %s, template %s, team %s: " COST_OFF ", " NAMES
-	", runtime, cost, estimated, ended, unknown) FROM (SELECT source_key, template_key, "
-	"team_key, " COST_SUMS " FROM (" COST_OF(
-		"cost_hour",
-		"") " UNION ALL " COST_OF("frozen_cost_hour",
-					  "-") " UNION ALL "
-					       "SELECT coalesce(source_key, 0), "
-					       "coalesce(template_key, 0), coalesce(team_key, 0), "
-					       "-iif(started_ms IS NULL, 0, max(0, ended_ms - "
-					       "started_ms)), "
-					       "-iif(started_ms IS NULL, 0, coalesce(cost_nanousd, "
-					       "0)), "
-					       "-iif(started_ms IS NULL OR cost_source <> 2, 0, "
-					       "coalesce(cost_nanousd, 0)), "
-					       "-1, -(cost_nanousd IS NULL) FROM run WHERE time_s "
-					       "IS NOT NULL AND ended_ms IS NOT NULL) "
-					       "GROUP BY 1, 2, 3) d WHERE " COST_DIFFERS AT_MOST,
-
-	/* days are made of hours */
-	"SELECT printf('cost_daily of %s, source %s, template %s, team %s: " COST_OFF
-	", date(day_s, 'unixepoch'), " NAMES
-	", runtime, cost, estimated, ended, unknown) FROM (SELECT day_s, source_key, "
-	"template_key, team_key, " COST_SUMS
-	" FROM (SELECT day_s, x.* FROM (SELECT day_s, source_key, template_key, team_key, "
-	"runtime_ms AS runtime, cost_nanousd AS cost, estimated_nanousd AS estimated, "
-	"runs_ended AS ended, unknown_cost AS unknown FROM cost_day) x UNION ALL SELECT hour_s - "
-	"hour_s % 86400, hour_s - hour_s % 86400, source_key, template_key, team_key, "
-	"-runtime_ms, -cost_nanousd, -estimated_nanousd, -runs_ended, -unknown_cost FROM "
-	"cost_hour) GROUP BY 1, 2, 3, 4) d WHERE " COST_DIFFERS AT_MOST,
+/* What is compared. Columns: so many keys, which name the group, then differences. */
+struct comparison {
+	const char *subject;
+	size_t n_keys;
+	const char *sql;
 };
+
+/* clang-format off */
+#define SOURCE "(SELECT name FROM source WHERE source.source_key = d.source_key) AS source"
+#define TEMPLATE "(SELECT template_id FROM template WHERE template.template_key = d.template_key) AS template"
+#define TEAM "(SELECT team_id FROM team WHERE team.team_key = d.team_key) AS team"
+#define COST "sum(runtime_ms) AS runtime_ms, sum(cost_nanousd) AS cost_nanousd, " \
+	"sum(estimated_nanousd) AS estimated_nanousd, sum(runs_ended) AS runs_ended, sum(unknown_cost) AS unknown_cost"
+#define MINUS_COST "-runtime_ms, -cost_nanousd, -estimated_nanousd, -runs_ended, -unknown_cost"
+
+static const struct comparison comparisons[] = {
+	{ "what is set aside, as counted", 2,
+	  "SELECT side, " SOURCE ", sum(n_rows) AS n_rows, sum(bytes) AS bytes FROM ("
+	  " SELECT side, source_key, n_rows, bytes FROM side_size UNION ALL"
+	  " SELECT 'quarantine', source_key, -1, -length(payload) FROM quarantined_body UNION ALL"
+	  " SELECT 'rejection', source_key, -1, -coalesce(length(payload), 0) FROM rejection"
+	  ") d GROUP BY side, source_key" },
+
+	{ "cost_hourly", 3,
+	  "SELECT " SOURCE ", " TEMPLATE ", " TEAM ", " COST " FROM ("
+	  " SELECT source_key, template_key, team_key, runtime_ms, cost_nanousd, estimated_nanousd, runs_ended,"
+	  "  unknown_cost FROM cost_hour UNION ALL"
+	  " SELECT source_key, template_key, team_key, " MINUS_COST " FROM frozen_cost_hour UNION ALL"
+	  " SELECT coalesce(source_key, 0), coalesce(template_key, 0), coalesce(team_key, 0),"
+	  "  -iif(started_ms IS NULL, 0, max(0, ended_ms - started_ms)),"
+	  "  -iif(started_ms IS NULL, 0, coalesce(cost_nanousd, 0)),"
+	  "  -iif(started_ms IS NULL OR cost_source <> 2, 0, coalesce(cost_nanousd, 0)),"
+	  "  -1, -(cost_nanousd IS NULL) FROM run WHERE time_s IS NOT NULL AND ended_ms IS NOT NULL"
+	  ") d GROUP BY source_key, template_key, team_key" },
+
+	{ "cost_daily", 4,
+	  "SELECT date(day_s, 'unixepoch') AS day, " SOURCE ", " TEMPLATE ", " TEAM ", " COST " FROM ("
+	  " SELECT day_s, source_key, template_key, team_key, runtime_ms, cost_nanousd, estimated_nanousd, runs_ended,"
+	  "  unknown_cost FROM cost_day UNION ALL"
+	  " SELECT hour_s - hour_s % 86400, source_key, template_key, team_key, " MINUS_COST " FROM cost_hour"
+	  ") d GROUP BY day_s, source_key, template_key, team_key" },
+
+	{ "template_stats", 1,
+	  "SELECT " TEMPLATE ", sum(sandboxes) AS sandboxes, sum(running) AS running, sum(runs) AS runs,"
+	  " sum(runtime_ms) AS runtime_ms, sum(cost_nanousd) AS cost_nanousd, sum(unknown_cost) AS unknown_cost,"
+	  " sum(executions) AS executions, sum(failed) AS failed, sum(duration_ms) AS duration_ms FROM ("
+	  " SELECT template_key, sandboxes, running, runs, runtime_ms, cost_nanousd, unknown_cost, executions, failed,"
+	  "  duration_ms FROM template_total UNION ALL"
+	  " SELECT template_key, -sandboxes, -running, -runs, -runtime_ms, -cost_nanousd, -unknown_cost, -executions,"
+	  "  -failed, -duration_ms FROM frozen_template_total UNION ALL"
+	  " SELECT coalesce(show_template_key, 0), -1, -(state = 1), 0, 0, 0, 0, 0, 0, 0 FROM sandbox UNION ALL"
+	  " SELECT coalesce(template_key, 0), 0, 0, -1, -iif(ended_ms IS NULL, 0, coalesce(runtime_ms, 0)),"
+	  "  -iif(ended_ms IS NULL, 0, coalesce(cost_nanousd, 0)), -(ended_ms IS NOT NULL AND cost_nanousd IS NULL),"
+	  "  0, 0, 0 FROM run WHERE time_s IS NOT NULL UNION ALL"
+	  " SELECT coalesce(template_key, 0), 0, 0, 0, 0, 0, 0, -1, -failed, -duration_ms FROM execution"
+	  ") d GROUP BY template_key" },
+
+	{ "template_hourly", 1,
+	  "SELECT " TEMPLATE ", sum(executions) AS executions, sum(failed) AS failed, sum(timeouts) AS timeouts,"
+	  " sum(duration_ms) AS duration_ms FROM ("
+	  " SELECT template_key, executions, failed, timeouts, duration_ms FROM template_hour UNION ALL"
+	  " SELECT template_key, -executions, -failed, -timeouts, -duration_ms FROM frozen_template_hour UNION ALL"
+	  " SELECT coalesce(template_key, 0), -1, -failed, -(status = 2), -duration_ms FROM execution"
+	  ") d GROUP BY template_key" },
+
+	{ "sandboxes", 1,
+	  "SELECT s.sandbox_id, d.* FROM (SELECT sandbox_key, sum(runs) AS runs, sum(runtime_ms) AS runtime_ms,"
+	  " sum(cost_nanousd) AS cost_nanousd, sum(unknown_cost) AS unknown_cost, sum(executions) AS executions,"
+	  " sum(failed_executions) AS failed_executions, sum(loose_executions) AS loose_executions,"
+	  " sum(loose_events) AS loose_events FROM ("
+	  " SELECT sandbox_key, runs, runtime_ms, cost_nanousd, unknown_cost, executions, failed_executions,"
+	  "  loose_executions, n_loose AS loose_events FROM sandbox UNION ALL"
+	  " SELECT sandbox_key, -1, -iif(ended_ms IS NULL, 0, coalesce(runtime_ms, 0)),"
+	  "  -iif(ended_ms IS NULL, 0, coalesce(cost_nanousd, 0)), -(ended_ms IS NOT NULL AND cost_nanousd IS NULL),"
+	  "  0, 0, 0, 0 FROM run WHERE time_s IS NOT NULL UNION ALL"
+	  " SELECT sandbox_key, 0, 0, 0, 0, -1, -failed, -(named_run = 0), 0 FROM execution UNION ALL"
+	  " SELECT sandbox_key, 0, 0, 0, 0, 0, 0, 0, -1 FROM loose_event) GROUP BY sandbox_key) d"
+	  " LEFT JOIN sandbox s USING (sandbox_key)" },
+
+	{ "rows that belong to nothing", 0,
+	  "SELECT (SELECT count(*) FROM run WHERE sandbox_key NOT IN (SELECT sandbox_key FROM sandbox)) AS runs,"
+	  " (SELECT count(*) FROM execution WHERE sandbox_key NOT IN (SELECT sandbox_key FROM sandbox)) AS executions,"
+	  " (SELECT count(*) FROM loose_event WHERE sandbox_key NOT IN (SELECT sandbox_key FROM sandbox)) AS loose_events,"
+	  " (SELECT count(*) FROM event_link WHERE seq NOT IN (SELECT seq FROM event)) AS event_links,"
+	  " (SELECT count(*) FROM skipped WHERE seq NOT IN (SELECT seq FROM event)) AS skipped" },
+
+	{ "events that the ledger passed over", 0,
+	  "SELECT count(*) AS events FROM event NOT INDEXED WHERE seq <= (SELECT folded_seq FROM position)"
+	  " AND seq NOT IN (SELECT seq FROM event_link)" },
+
+	{ "events of no known source or type", 0,
+	  "SELECT count(*) AS events FROM event NOT INDEXED WHERE source_key NOT IN (SELECT source_key FROM source)"
+	  " OR type_key NOT IN (SELECT type_key FROM event_type)" },
+
+	{ "the row of positions", 0, "SELECT count(*) - 1 AS rows FROM position" },
+
+	{ "schema version", 0,
+	  "SELECT schema_version - (SELECT user_version FROM pragma_user_version) AS stored_twice FROM position" },
+};
+/* clang-format on */
+
+/* ---- how ---- */
+
+#define FINDINGS_MAX 20 /* of one comparison */
+#define FINDING_MAX 1024
+
+struct check {
+	struct storage_reader *reader;
+	storage_check_fn fn;
+	void *ctx;
+	bool found;
+};
+
+static void tell(struct check *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+static void tell(struct check *c, const char *fmt, ...)
+{
+	char text[FINDING_MAX];
+	va_list args;
+	va_start(args, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	c->found = true;
+	c->fn(c->ctx, text);
+}
+
+/* A statement that fails on a damaged page is a finding; what else fails ends the check. */
+static int failed(struct check *c, const char *subject, int r)
+{
+	if (r != -EUCLEAN && r != -EINVAL)
+		return r;
+	tell(c, "%s: %s", subject, storage_reader_error(c->reader));
+	return 0;
+}
+
+static int check_pages(struct check *c)
+{
+	int r = storage_reader_query(c->reader, "PRAGMA integrity_check(100)", NULL, 0);
+	while (r == 0 && (r = storage_reader_next(c->reader)) == STORAGE_READER_ROW) {
+		struct span text = storage_reader_value(c->reader, 0).text;
+		r = 0;
+		if (!span_is(text, SPAN_LITERAL("ok")))
+			tell(c, "database: %.*s", (int)base_min_size(text.len, 900), text.s);
+	}
+	return r < 0 ? failed(c, "database", r) : 0;
+}
+
+static bool is_off(const struct check *c, size_t n_keys)
+{
+	for (size_t i = n_keys; i < storage_reader_columns(c->reader); i++)
+		if (storage_reader_value(c->reader, i).integer != 0)
+			return true;
+	return false;
+}
+
+static int add_key(const struct check *c, size_t i, struct buffer *line)
+{
+	struct storage_value v = storage_reader_value(c->reader, i);
+	return buffer_appendf(line, "%s%s %.*s", i > 0 ? ", " : " of ",
+			      storage_reader_column(c->reader, i),
+			      v.type == STORAGE_BYTES ? (int)base_min_size(v.text.len, 128) : 1,
+			      v.type == STORAGE_BYTES ? v.text.s : "-");
+}
+
+static int add_difference(const struct check *c, size_t i, bool is_first, struct buffer *line)
+{
+	int64_t n = storage_reader_value(c->reader, i).integer;
+	return buffer_appendf(line, "%s%s off by %" PRId64, is_first ? ": " : ", ",
+			      storage_reader_column(c->reader, i), n);
+}
+
+static int tell_row(struct check *c, const struct comparison *it)
+{
+	CLEANUP(buffer_finish) struct buffer line = BUFFER_INIT(FINDING_MAX);
+	bool is_first = true;
+	int r = buffer_append_text(&line, it->subject);
+	for (size_t i = 0; r == 0 && i < storage_reader_columns(c->reader); i++) {
+		if (i < it->n_keys) {
+			r = add_key(c, i, &line);
+		} else if (storage_reader_value(c->reader, i).integer != 0) {
+			r = add_difference(c, i, is_first, &line);
+			is_first = false;
+		}
+	}
+	if (r < 0 && r != -ENOBUFS)
+		return r;
+	tell(c, "%s", line.data ? line.data : it->subject);
+	return 0;
+}
+
+static int compare(struct check *c, const struct comparison *it)
+{
+	int r = storage_reader_query(c->reader, it->sql, NULL, 0);
+	for (size_t n = 0; r == 0 && (r = storage_reader_next(c->reader)) == STORAGE_READER_ROW;) {
+		r = 0;
+		if (!is_off(c, it->n_keys))
+			continue;
+		if (++n > FINDINGS_MAX) {
+			tell(c, "%s: and more", it->subject);
+			break;
+		}
+		r = tell_row(c, it);
+	}
+	if (r < 0)
+		r = failed(c, it->subject, r);
+	storage_reader_end(c->reader);
+	return r;
+}
+
+static int run(struct check *c, const char *sql)
+{
+	int r = storage_reader_query(c->reader, sql, NULL, 0);
+	return r < 0 ? r : storage_reader_next(c->reader);
+}
+
+/* False: no statement of ours fits it. */
+static bool check_versions(struct check *c, int *ret_r)
+{
+	int64_t version = 0, at[2] = { 0 };
+	int r = storage_reader_integers(c->reader, "PRAGMA user_version", &version, 1);
+	bool is_newer = r == 0 && version > SCHEMA_VERSION;
+	if (is_newer)
+		tell(c,
+		     "schema: version %" PRId64
+		     " is newer than this program (%d): check with the program that made it",
+		     version, (int)SCHEMA_VERSION);
+	else if (r == 0 && version < SCHEMA_VERSION)
+		tell(c,
+		     "schema: version %" PRId64
+		     " is older than this program (%d): the daemon brings it up when it starts",
+		     version, (int)SCHEMA_VERSION);
+	else if (r == 0)
+		r = storage_reader_integers(c->reader, "SELECT fold_version, rebuild FROM position",
+					    at, 2);
+	if (r == 0 && version == SCHEMA_VERSION && at[0] != storage_fold_version() && at[1] == 0)
+		tell(c,
+		     "ledger: made by version %" PRId64 " of the rules, this program has %" PRId64
+		     ": the daemon rebuilds it when it starts",
+		     at[0], storage_fold_version());
+	*ret_r = r < 0 ? failed(c, "schema", r) : 0;
+	return r == 0 && version == SCHEMA_VERSION;
+}
+
+int storage_check(const char *path, storage_check_fn fn, void *ctx,
+		  char error[static STORAGE_ERROR_MAX])
+{
+	CLEANUP(storage_reader_close_pointer) struct storage_reader *reader = NULL;
+	error[0] = '\0';
+	int r = storage_reader_open(path, &reader, error);
+	if (r == -EPERM || r == -EUCLEAN) {
+		fn(ctx, error);
+		return STORAGE_CHECK_FOUND;
+	}
+	if (r < 0)
+		return r;
+	struct check c = { .reader = reader, .fn = fn, .ctx = ctx };
+	r = run(&c, "BEGIN");
+	if (r == 0)
+		r = check_pages(&c);
+	bool fits = r == 0 && check_versions(&c, &r);
+	for (size_t i = 0; r == 0 && fits && i < ARRAY_SIZE(comparisons); i++)
+		r = compare(&c, &comparisons[i]);
+	if (r < 0)
+		(void)snprintf(error, STORAGE_ERROR_MAX, "%s: %s", path,
+			       storage_reader_error(reader));
+	return r < 0 ? r : c.found ? STORAGE_CHECK_FOUND : 0;
+}

@@ -36,7 +36,10 @@ struct storage_snapshot {
 	char *path; /* real */
 	int fd, wal_fd, lock_fd; /* -1: none */
 };
-#define STORAGE_SNAPSHOT_INIT { NULL, -1, -1, -1 }
+#define STORAGE_SNAPSHOT_INIT                                                                      \
+	{                                                                                          \
+		NULL, -1, -1, -1                                                                   \
+	}
 
 /* -EBUSY: a daemon runs on it; -ENOENT, -EACCES …; -EINVAL: not a file. */
 MUST_CHECK int storage_snapshot_open(const char *file, struct storage_snapshot *ret,

@@ -312,7 +312,7 @@ FROM (SELECT *, iif(json_valid(payload), payload, '{}') AS body FROM event NOT I
     JOIN event_type t ON t.type_key = e.type_key;
 
 CREATE VIEW events AS
-SELECT e.seq AS seq,
+SELECT l.seq AS seq,                        -- not e.seq: this one is in the order of the indexes of the link
     e.time_s AS time,
     strftime('%Y-%m-%dT%H:%M:%S', e.time_s, 'unixepoch') || printf('.%03dZ', e.time_frac_ns / 1000000) AS occurred_at,
     strftime('%Y-%m-%dT%H:%M:%S', (e.time_s * 1000 + e.received_delta_ms) / 1000, 'unixepoch')

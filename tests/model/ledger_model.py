@@ -262,7 +262,7 @@ def loose_runs(sandbox_id, loose):
             group.sort(key=lambda e: e.kind not in STARTS)
         for event in group:
             if event.kind in STARTS:
-                if current and not current.end and current.start.ms == event.ms:
+                if current and not current.end and current.start.ms == event.ms and not os.environ.get("D1"):
                     current.start = event  # the same start again
                 else:
                     current = Run(start=event)
@@ -297,7 +297,7 @@ def is_free(start, run, runs):
             continue
         began = other.begin_ns if other.start or other.report else None
         ended = None if other.told_end_ms is None else other.end.ns if not other.report else other.told_end_ms * 10**6
-        if began is not None and start.ns < began < run.end.ns:
+        if began is not None and (began == start.ns or start.ns < began < run.end.ns):
             return False
         if ended is not None and start.ns < ended and (ended < run.end.ns or ended == run.end.ns and
                                                        other.end.key < run.end.key):
@@ -328,9 +328,12 @@ def named_runs(events, loose):
     for run in runs.values():
         run.start = run.start or run.lent
     begun = [r for r in runs.values() if r.started_ms is not None]
-    for run, following in [(r, next_of(begun, r)) for r in begun]:
-        if not run.end:
-            run.end_lent = next((e for e in ends if run.holds(e, following)), None)
+    for run, following in [(r, next_of(begun, r)) for r in sorted(begun, key=lambda r: r.order)]:
+        if not run.end:  # at one instant the end of a run comes before the start of the next
+            run.end_lent = next((e for e in ends if run.holds(e, following) or
+                                 following and run.begin_ns <= e.ns == following.begin_ns), None)
+            if run.end_lent:
+                ends.remove(run.end_lent)
     for run in begun:
         run.end = run.end or run.end_lent
     return [r for r in runs.values() if r.start or r.end]
@@ -375,8 +378,8 @@ class Sandbox:
         if named:
             echoes = [e for e in told if not e.run and e.kind in STARTS]
             told = [e for e in told if e not in echoes]
-            unheard = [e for e in echoes if not any(r.begin_ns <= e.ns < r.end_ns for r in begun) and
-                       (not told or told[-1].key < e.key)]
+            unheard = [e for e in echoes if not any(r.begin_ns <= e.ns <= r.end_ns for r in begun) and
+                       (not told or told[-1].ns < e.ns)]
         if self.killed:
             self.state = "killed"
         elif not told or named and unheard:
@@ -387,6 +390,7 @@ class Sandbox:
             self.state = "running"
         else:
             self.state = "paused" if begun and begun[-1].end else "unknown"
+            if os.environ.get("D3") and told[-1].kind == "paused": self.state = "paused"
 
     def run_at(self, ms):
         up = [r for r in self.runs if r.started_ms is not None and r.started_ms <= ms and
