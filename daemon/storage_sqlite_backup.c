@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 
 #define BUSY_TIMEOUT_MS 2000
-#define STEPS_PER_LOOK 20000 /* of SQLite's machine, between two looks whether to stop */
+#define STEPS_PER_LOOK 1000 /* of SQLite's machine, between two looks whether to stop */
 #define NAME_MAX_BYTES 4096
 
 int storage_sqlite_copy_refuse(char error[static STORAGE_ERROR_MAX], int code, const char *fmt, ...)

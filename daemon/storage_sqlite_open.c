@@ -21,6 +21,8 @@
 #include <sys/vfs.h>
 
 #define FILE_MODE 0640 /* SQLite gives -wal and -shm the mode of the database */
+#define LOCK_TRIES 5
+#define LOCK_PAUSE_US 40000
 #define CIFS_MAGIC 0xff534d42
 #define BUSY_TIMEOUT_MS 2000 /* below commit_timeout: a foreign lock becomes a 503, not a hang */
 
@@ -84,6 +86,20 @@ static int check_directory(const char *path, char error[static STORAGE_ERROR_MAX
 	return 0;
 }
 
+/* `status` holds the lock for an instant to see whether a daemon does. */
+static int try_lock(int fd)
+{
+	int r = -1;
+	for (int i = 0; i < LOCK_TRIES && r < 0; i++) {
+		if (i > 0)
+			(void)usleep(LOCK_PAUSE_US);
+		r = flock(fd, LOCK_EX | LOCK_NB);
+		if (r < 0 && errno != EWOULDBLOCK)
+			break;
+	}
+	return r;
+}
+
 static int take_lock(struct storage *s, char error[static STORAGE_ERROR_MAX])
 {
 	char path[4096];
@@ -92,7 +108,7 @@ static int take_lock(struct storage *s, char error[static STORAGE_ERROR_MAX])
 	if (s->lock_fd < 0)
 		return refuse(error, -errno, "%s: %s: the daemon's user (uid %u) must own it", path,
 			      strerror(errno), (unsigned int)geteuid());
-	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
+	if (try_lock(s->lock_fd) < 0)
 		return refuse(error, errno == EWOULDBLOCK ? -EBUSY : -errno,
 			      "%s: another e2b-hookd uses this store: stop it, or give this one "
 			      "another [store] path",

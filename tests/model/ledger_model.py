@@ -11,7 +11,6 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import os
 import re
 from fractions import Fraction
 
@@ -262,7 +261,7 @@ def loose_runs(sandbox_id, loose):
             group.sort(key=lambda e: e.kind not in STARTS)
         for event in group:
             if event.kind in STARTS:
-                if current and not current.end and current.start.ms == event.ms and not os.environ.get("D1"):
+                if current and not current.end and current.start.ms == event.ms:
                     current.start = event  # the same start again
                 else:
                     current = Run(start=event)
@@ -354,7 +353,7 @@ class Sandbox:
         else:
             self.runs = loose_runs(sandbox_id, loose)
         self.settle_runs(loose, terms, now_ms)
-        self.find_state(loose)
+        self.find_state()
 
     def latest(self, name):
         return next((getattr(e, name) for e in reversed(self.events) if getattr(e, name)), None)
@@ -368,21 +367,23 @@ class Sandbox:
             run.settle(following, self.killed, self, terms, now_ms)
         self.runs.sort(key=lambda r: (r.end.ns if r.started_ms is None else r.begin_ns, r.id.encode()))
 
-    def find_state(self, loose):
+    def find_state(self):
         """killed; else what the latest start or end makes of it: running only while a run is open, unknown where nobody
-        reported the end. Beside named runs a loose start is an echo of one, or, behind all of them, of one unheard of."""
+        reported the end. Beside named runs a loose start is an echo of one, or, behind all of them, of one unheard of.
+        At one instant an end comes before a start."""
         self.open = next((r for r in self.runs if r.is_open()), None)
         named = any(e.run for e in self.events)
-        told = [e for e in self.events if e.kind in STARTS + ENDS]
+        told = sorted((e for e in self.events if e.kind in STARTS + ENDS), key=lambda e: (e.ns, e.kind in STARTS, e.id))
         begun = [r for r in self.runs if r.started_ms is not None]
+        unheard = []
         if named:
             echoes = [e for e in told if not e.run and e.kind in STARTS]
             told = [e for e in told if e not in echoes]
-            unheard = [e for e in echoes if not any(r.begin_ns <= e.ns <= r.end_ns for r in begun) and
-                       (not told or told[-1].ns < e.ns)]
+            unheard = [e for e in echoes if (not told or told[-1].ns <= e.ns) and
+                       not any(r.begin_ns == e.ns or r.begin_ns < e.ns < r.end_ns for r in begun)]
         if self.killed:
             self.state = "killed"
-        elif not told or named and unheard:
+        elif not told or unheard:
             self.state = "unknown"
         elif told[-1].kind == "paused" and (named or not begun):
             self.state = "paused"
@@ -390,7 +391,6 @@ class Sandbox:
             self.state = "running"
         else:
             self.state = "paused" if begun and begun[-1].end else "unknown"
-            if os.environ.get("D3") and told[-1].kind == "paused": self.state = "paused"
 
     def run_at(self, ms):
         up = [r for r in self.runs if r.started_ms is not None and r.started_ms <= ms and
@@ -613,8 +613,7 @@ class Ledger:
 
 def shown(sandbox):
     """source, template and team as the sandbox's row tells them: of its latest run, else of its latest events."""
-    runs = [r for r in sandbox.runs if r.started_ms is not None] if os.environ.get("D2") else sandbox.runs
-    if runs:
-        run = runs[-1]
+    if sandbox.runs:
+        run = sandbox.runs[-1]
         return run.source, run.template, run.team
     return sandbox.events[-1].source, sandbox.template, sandbox.team
