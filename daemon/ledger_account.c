@@ -284,21 +284,26 @@ void ledger_execution_cost(const struct event *event, const struct ledger_dims *
 
 /* Totals -------------------------------------------------------------------------------------- */
 
-/* The latest word on the state, by (event time, event id). What runs say is heard first: at the
- * instant when a run begins that is open, the end of the run before it does not count. */
+/* The latest word on the state, by event time. At one instant a start outdoes an end, which is that
+ * of the run before; other ties go by event id. */
 struct latest {
 	struct ledger_mark mark;
 	enum ledger_state state;
+	bool is_start;
 };
 
 static void consider(const struct ledger_work *work, struct latest *latest,
 		     const struct ledger_fact *fact, enum ledger_state state)
 {
-	bool tie = latest->mark.seq && fact->mark.time_ns == latest->mark.time_ns;
-	if (tie && latest->state == LEDGER_RUNNING)
-		return;
-	if (!latest->mark.seq || ledger_mark_compare(work->sandbox, fact->mark, latest->mark) > 0)
-		*latest = (struct latest) { fact->mark, state };
+	bool is_start = event_kind_starts_run(fact->kind), later;
+	if (latest->mark.seq == 0 || fact->mark.time_ns != latest->mark.time_ns)
+		later = latest->mark.seq == 0 || fact->mark.time_ns > latest->mark.time_ns;
+	else if (is_start != latest->is_start)
+		later = is_start;
+	else
+		later = ledger_mark_compare(work->sandbox, fact->mark, latest->mark) > 0;
+	if (later)
+		*latest = (struct latest) { fact->mark, state, is_start };
 }
 
 /* Starts: a run that is open is running; one that only the clock has ended is unknown. One that

@@ -208,7 +208,7 @@ def e2b_life(t, executor=False):
             t.tell("checkpointed", start + span // 2, run, t.metadata())
         if t.maybe(0.8):
             last = number == runs - 1 and t.maybe(0.6)
-            t.end("killed" if last else "paused", end, run, begin)
+            t.end("killed" if last else "paused", end, run, min(begin, end))
         at = end + t.chance.choice([0, 1, 700, 5 * MINUTE, 6 * HOUR, 24 * HOUR])
 
 
@@ -275,7 +275,7 @@ def chaos(t):
             t.tell(t.chance.choice(["created", "resumed", "forked"]), ms, run, t.metadata(), **more)
         elif what < 6:
             t.end(t.chance.choice(["paused", "paused", "killed"]), ms, run,
-                  at + t.chance.randrange(8) * 10 * MINUTE if t.maybe(0.5) else None, **more)
+                  min(ms, at + t.chance.randrange(8) * 10 * MINUTE) if t.maybe(0.5) else None, **more)
         elif what < 8:
             t.set_timeout(ms, at + t.chance.randrange(-2, 12) * 10 * MINUTE, run, **more)
         elif what == 8:

@@ -3,7 +3,10 @@
 Written from CONTRACT.md 4 and 5 and the rules in include/ledger.h, not from the code. Slow and plain on purpose: nothing is
 kept between calls, money is a Fraction until it is rounded once, and the order in which events are given cannot matter,
 since they are sorted first. A view is a list of dicts named like its columns, without those that tell of the log's order.
-It does not judge deliveries: what is given here counts as stored. Python 3.11, standard library only.
+Where those texts leave room at the edges (which of two starts in one instant is the next, what a report does whose start lies
+before the start event, whom a loose start at the very end of a run belongs to), the model says what the daemon was seen to
+do: there it guards against change and independence ends. It does not judge deliveries: what is given here counts as stored.
+Python 3.11, standard library only.
 """
 import bisect
 import collections
@@ -216,7 +219,7 @@ class Run:
         ends, passed = [], now_ms
         if following:
             at = max(self.started_ms, following.started_ms)
-            if following.start and following.told_end_ms is not None and following.told_end_ms < self.started_ms:
+            if following.start and following.told_end_ms is not None and following.told_end_ms <= self.started_ms:
                 at = following.start.ms  # its report is about an earlier time; that it began is known all the same
             ends.append((at, 0, "next_start"))
             passed = max(passed, at)
@@ -298,8 +301,7 @@ def is_free(start, run, runs):
         ended = None if other.told_end_ms is None else other.end.ns if not other.report else other.told_end_ms * 10**6
         if began is not None and (began == start.ns or start.ns < began < run.end.ns):
             return False
-        if ended is not None and start.ns < ended and (ended < run.end.ns or ended == run.end.ns and
-                                                       other.end.key < run.end.key):
+        if ended is not None and start.ns < ended and (ended < run.end.ns or ended == run.end.ns and other.id < run.id):
             return False
         if began is not None and ended is not None and began <= start.ns < ended:
             return False
@@ -338,6 +340,19 @@ def named_runs(events, loose):
     return [r for r in runs.values() if r.start or r.end]
 
 
+class OneOf:
+    """Any of these will do: where a start and an end share the last instant, no rule says which came last."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def __eq__(self, other):
+        return other in self.values
+
+    def __repr__(self):
+        return " or ".join(map(repr, self.values))
+
+
 class Sandbox:
     def __init__(self, sandbox_id, events, terms, now_ms):
         events = sorted(events, key=lambda e: e.key)
@@ -374,6 +389,7 @@ class Sandbox:
         self.open = next((r for r in self.runs if r.is_open()), None)
         named = any(e.run for e in self.events)
         told = sorted((e for e in self.events if e.kind in STARTS + ENDS), key=lambda e: (e.ns, e.kind in STARTS, e.id))
+        told_last = max((e.ns for e in told), default=None)
         begun = [r for r in self.runs if r.started_ms is not None]
         unheard = []
         if named:
@@ -390,12 +406,16 @@ class Sandbox:
         elif self.open:
             self.state = "running"
         else:
-            self.state = "paused" if begun and begun[-1].end else "unknown"
+            own = [r for r in begun if r.start is told[-1]] or begun
+            self.state = "paused" if own and own[-1].end else "unknown"
+        last = [e for e in self.events if e.kind in STARTS + ENDS and e.ns == told_last]
+        if self.state in ("paused", "unknown") and {e.kind in STARTS for e in last} == {True, False}:
+            self.state = OneOf("paused", "unknown")
 
     def run_at(self, ms):
         up = [r for r in self.runs if r.started_ms is not None and r.started_ms <= ms and
               (r.is_open() or ms <= r.ended_ms)]
-        return max(up, key=lambda r: (r.started_ms, r.order), default=None)
+        return max(up, key=lambda r: (r.started_ms, r.id.encode()), default=None)
 
 
 # Executions --------------------------------------------------------------------------------------------------------------
