@@ -25,6 +25,25 @@ static int run_help(const struct ctl_command *command, const struct ctl_options 
 	"Says whether the source takes this signature, by which secret (by position), and what\n"  \
 	"would become of the body; and if not, what it was made with: another scheme, source or\n" \
 	"alphabet, a common mistake. The right signature is never printed.\n"
+#define COSTS_DETAILS                                                                              \
+	"Run time and money of ended runs, spread over the hours they were up in. --since and\n"   \
+	"--until go by whole hours. By metadata:KEY a run counts whole, at its start. cost is\n"   \
+	"what is known: unknown_cost says of how many runs it is not.\n"
+#define TAIL_DETAILS                                                                               \
+	"Each event as it is stored, until Ctrl-C or until nobody reads. json: a line each.\n"
+#define DAEMON_DETAILS "Asks the running daemon (same user, or root); without one, does it here.\n"
+#define REQUEUE_DETAILS                                                                            \
+	"What is accepted now is stored, what is still refused stays. " DAEMON_DETAILS
+#define BACKUP_DETAILS                                                                             \
+	"A copy of one moment, taken beside the daemon, durable and whole when this ends. Needs\n" \
+	"reading rights only. Put it in place with restore.\n"
+#define RESTORE_DETAILS                                                                            \
+	"Only while no daemon runs. The file is checked first; the old store is set aside "        \
+	"whole.\n"
+#define CHECK_DETAILS                                                                              \
+	"Pages, indexes, and whether sums and counters are what the rows say; of a copy, if "      \
+	"FILE\n"                                                                                   \
+	"is given. A line for each finding; exit 0 only without any.\n"
 #define STATUS_DETAILS "Exit 0 only if healthy: no row with ok = 0.\n"
 
 static const struct ctl_command commands[] = {
@@ -51,6 +70,48 @@ static const struct ctl_command commands[] = {
 	  .details = VERIFY_DETAILS,
 	  .options = CTL_SOURCE | CTL_FILE | CTL_SIGNATURE | CTL_ID | CTL_TIMESTAMP | CTL_REJECTION,
 	  .run = ctl_verify_run },
+	{ .name = "costs",
+	  .summary = "sums of run time and money by template, day, team …",
+	  .details = COSTS_DETAILS,
+	  .options = CTL_BY | CTL_SINCE | CTL_UNTIL | CTL_TEMPLATE | CTL_SOURCE | CTL_LIMIT |
+		     CTL_FORMAT,
+	  .run = ctl_costs_run },
+	{ .name = "tail",
+	  .summary = "follow new events",
+	  .details = TAIL_DETAILS,
+	  .options = CTL_TYPE | CTL_TEMPLATE | CTL_SANDBOX | CTL_SOURCE | CTL_FORMAT,
+	  .run = ctl_tail_run },
+	{ .name = "requeue",
+	  .summary = "judge anew what was quarantined, rejected or skipped",
+	  .details = REQUEUE_DETAILS,
+	  .options = CTL_WHAT | CTL_SOURCE | CTL_REASON | CTL_FORMAT,
+	  .run = ctl_requeue_run },
+	{ .name = "rebuild",
+	  .summary = "compute the ledger anew from the stored events",
+	  .details = DAEMON_DETAILS,
+	  .options = CTL_FORMAT,
+	  .run = ctl_rebuild_run },
+	{ .name = "prune",
+	  .summary = "retention now, also where it waits for a word",
+	  .details = DAEMON_DETAILS,
+	  .options = CTL_FORMAT,
+	  .run = ctl_prune_run },
+	{ .name = "backup",
+	  .summary = "copy the store to DEST beside the running daemon",
+	  .details = BACKUP_DETAILS,
+	  .options = CTL_FORCE,
+	  .run = ctl_backup_run,
+	  .argument = "DEST" },
+	{ .name = "restore",
+	  .summary = "put a copy in place of the store",
+	  .details = RESTORE_DETAILS,
+	  .run = ctl_restore_run,
+	  .argument = "FILE" },
+	{ .name = "check",
+	  .summary = "find out whether the store is sound",
+	  .details = CHECK_DETAILS,
+	  .run = ctl_check_run,
+	  .argument = "[FILE]" },
 	{ .name = "help",
 	  .summary = "what the tool, or a COMMAND, does",
 	  .run = run_help,

@@ -29,6 +29,10 @@ enum ctl_option {
 	CTL_ID = 1 << 13,
 	CTL_TIMESTAMP = 1 << 14,
 	CTL_REJECTION = 1 << 15,
+	CTL_BY = 1 << 16,
+	CTL_FORCE = 1 << 17,
+	CTL_WHAT = 1 << 18,
+	CTL_REASON = 1 << 19,
 };
 
 struct ctl_options {
@@ -40,10 +44,11 @@ struct ctl_options {
 	/* NULL, or as initialised, where not given */
 	const char *template_name, *sandbox, *type, *source, *file, *url;
 	const char *signature, *id, *timestamp;
+	const char *by, *what, *reason;
 	int64_t since_ms, until_ms;
 	int64_t limit; /* 0: none */
 	int64_t count, rejection;
-	bool failed;
+	bool failed, force;
 	enum table_out_format format;
 };
 
@@ -74,11 +79,25 @@ int ctl_command_run(int argc, char *const *argv);
 
 /* Commands on views, one row each. False behind the last. */
 bool ctl_views_command(size_t i, struct ctl_command *ret);
+/* Runs a statement and writes its rows to standard output: the exit code, after a sentence. `about`
+ * is what the sentence names. */
+int ctl_views_print(struct storage_reader *reader, enum table_out_format format, const char *about,
+		    const char *sql, const struct storage_value *values, size_t n);
+/* Views are indexed by the id: turns an alias into it. */
+const char *ctl_views_template_id(const struct config *config, const char *name);
 
 int ctl_status_run(const struct ctl_command *command, const struct ctl_options *options);
 int ctl_send_run(const struct ctl_command *command, const struct ctl_options *options);
 int ctl_sign_run(const struct ctl_command *command, const struct ctl_options *options);
 int ctl_verify_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_costs_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_tail_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_rebuild_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_prune_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_requeue_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_backup_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_restore_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_check_run(const struct ctl_command *command, const struct ctl_options *options);
 
 /* ---- small things (ctl_common.c) ---- */
 
@@ -103,6 +122,18 @@ const struct config_source *ctl_find_source(const struct config *config, const c
 MUST_CHECK int ctl_make_uuid(char buf[static CTL_UUID_MAX]);
 /* Flushes standard output: `code`, or failure if something could not be written. */
 int ctl_finish_output(int code);
+
+/* ---- working on the store (ctl_operate.c) ---- */
+
+/* How the daemon opens the store of this configuration. */
+struct storage_options ctl_operate_storage_options(const struct config *config);
+/* For who writes into the store's directory: as root, becomes the owner of that directory for the
+ * rest of the process, so that the daemon finds files of its own and root follows no name that
+ * others may change. 0, or the exit code after a sentence if it is somebody else's. */
+MUST_CHECK int ctl_operate_become_owner(const struct config *config);
+/* From now on SIGINT, SIGTERM and SIGHUP only make ctl_operate_is_stopped() true. */
+void ctl_operate_catch_signals(void);
+bool ctl_operate_is_stopped(void);
 
 /* ---- secrets (ctl_secrets.c) ---- */
 

@@ -53,6 +53,13 @@ static const struct option_row {
 	  "standard-webhooks: value of webhook-timestamp" },
 	{ "--rejection", NULL, "ID", NUMBER, CTL_REJECTION, AT(rejection),
 	  "a stored rejection instead of a file" },
+	{ "--by", NULL, "GROUP", TEXT, CTL_BY, AT(by),
+	  "day, hour, template, team, source or metadata:KEY" },
+	{ "--force", NULL, NULL, FLAG, CTL_FORCE, AT(force), "replace the file if there is one" },
+	{ "--what", NULL, "SIDE", TEXT, CTL_WHAT, AT(what),
+	  "only quarantine, rejections or skipped" },
+	{ "--reason", NULL, "REASON", TEXT, CTL_REASON, AT(reason),
+	  "only what has this reason in its view" },
 #undef AT
 };
 

@@ -86,8 +86,7 @@ static void add_condition(struct query *q, const char *condition, struct storage
 	q->values[q->n++] = value;
 }
 
-/* Views are indexed by the id: an alias is turned into it here. */
-static const char *template_id_of(const struct config *config, const char *name)
+const char *ctl_views_template_id(const struct config *config, const char *name)
 {
 	const struct span text = { name, strlen(name) };
 	const struct config_template *row = config_template_by_id(config, text);
@@ -112,7 +111,7 @@ static void add_filters(struct query *q, const struct config *config, const stru
 			      STORAGE_VALUE_INTEGER(seconds_down(o->until_ms + 999)));
 	if (o->template_name)
 		add_condition(q, "template_id = ?",
-			      STORAGE_VALUE_TEXT(template_id_of(config, o->template_name)));
+			      STORAGE_VALUE_TEXT(ctl_views_template_id(config, o->template_name)));
 	if (o->sandbox)
 		add_condition(q, "sandbox_id = ?", STORAGE_VALUE_TEXT(o->sandbox));
 	if (o->type)
@@ -213,6 +212,19 @@ static int copy_out(FILE *from)
 	return CTL_EXIT_FAILED;
 }
 
+int ctl_views_print(struct storage_reader *reader, enum table_out_format format, const char *about,
+		    const char *sql, const struct storage_value *values, size_t n)
+{
+	if (storage_reader_query(reader, sql, values, n) < 0) {
+		ctl_complain("%s: %s: the store is of another version of e2b-hookd", about,
+			     storage_reader_error(reader));
+		return CTL_EXIT_FAILED;
+	}
+	CLEANUP_FILE FILE *spool = tmpfile();
+	int code = write_result(reader, format, spool ? spool : stdout);
+	return code == 0 && spool ? copy_out(spool) : code;
+}
+
 static int run_view(const struct ctl_command *command, const struct ctl_options *options)
 {
 	CLEANUP(ctl_config_unref_pointer) struct config *config = NULL;
@@ -226,14 +238,7 @@ static int run_view(const struct ctl_command *command, const struct ctl_options 
 		return code;
 	build_query(&q, command->view, config, options);
 	ctl_wait_folded(config, reader);
-	if (storage_reader_query(reader, q.sql, q.values, q.n) < 0) {
-		ctl_complain("%s: %s: the store is of another version of e2b-hookd",
-			     command->view->view, storage_reader_error(reader));
-		return CTL_EXIT_FAILED;
-	}
-	CLEANUP_FILE FILE *spool = tmpfile();
-	code = write_result(reader, options->format, spool ? spool : stdout);
-	return code == 0 && spool ? copy_out(spool) : code;
+	return ctl_views_print(reader, options->format, command->view->view, q.sql, q.values, q.n);
 }
 
 bool ctl_views_command(size_t i, struct ctl_command *ret)

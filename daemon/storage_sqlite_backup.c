@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 
 #define BUSY_TIMEOUT_MS 2000
-#define STEPS_PER_LOOK 1000 /* of SQLite's machine, between two looks whether to stop */
+#define STEPS_PER_LOOK 100 /* of SQLite's machine, between two looks whether to stop */
 #define NAME_MAX_BYTES 4096
 
 int storage_sqlite_copy_refuse(char error[static STORAGE_ERROR_MAX], int code, const char *fmt, ...)
@@ -259,9 +259,11 @@ static int write_copy(struct backup *b, char error[static STORAGE_ERROR_MAX])
 		code = sqlite3_bind_text(statement, 1, b->unfinished, -1, SQLITE_STATIC);
 	if (code == SQLITE_OK)
 		code = sqlite3_step(statement);
-	int r = code == SQLITE_DONE
-			? 0
-			: refuse_failed(b, storage_sqlite_copy_errno(b->db, code), error);
+	int r = code == SQLITE_DONE ? 0 : storage_sqlite_copy_errno(b->db, code);
+	if (r == 0 && wants_stop(b))
+		r = -ECANCELED;
+	if (r < 0)
+		r = refuse_failed(b, r, error);
 	(void)sqlite3_finalize(statement);
 	return r;
 }

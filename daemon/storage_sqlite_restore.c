@@ -235,11 +235,14 @@ static int check_pages(const struct restore *r, sqlite3 *db, char error[static S
 	const char *text =
 		code == SQLITE_ROW ? (const char *)sqlite3_column_text(statement, 0) : NULL;
 	int status = 0;
-	if (!text)
+	if (!text) {
 		status = refuse_damaged(r, db, storage_sqlite_copy_errno(db, code), error);
-	else if (strcmp(text, "ok") != 0)
-		status = refuse(error, -EUCLEAN, "%s: damaged (%s): take another copy",
-				r->snapshot->path, text);
+	} else if (strcmp(text, "ok") != 0) {
+		const char *line = strchr(text, '\n'); /* the first is a heading */
+		line = line ? line + 1 : text;
+		status = refuse(error, -EUCLEAN, "%s: damaged (%.*s): take another copy",
+				r->snapshot->path, (int)strcspn(line, "\n"), line);
+	}
 	(void)sqlite3_finalize(statement);
 	return status;
 }
@@ -303,12 +306,23 @@ static int prepare(struct restore *r, char error[static STORAGE_ERROR_MAX])
 
 /* In place ------------------------------------------------------------------ */
 
+/* 2026-11-22T10:00:00.123Z as 20261122T100000.123Z: a colon in a name is a host to many tools. */
+static void drop_punctuation(char *text)
+{
+	char *to = text;
+	for (const char *c = text; *c; c++)
+		if (*c != '-' && *c != ':')
+			*to++ = *c;
+	*to = '\0';
+}
+
 /* Second names for the old files, in time for the first ones to go. */
 static int set_aside(struct restore *r)
 {
 	char at[CLOCK_TEXT_MAX], *aside = r->ret->aside;
 	struct stat st;
 	(void)clock_format_ms(clock_unix_ms(), at);
+	drop_punctuation(at);
 	int n = snprintf(aside, sizeof(r->ret->aside), "%s.before-restore-%s", r->options->path,
 			 at);
 	if (n < 0 || (size_t)n + 8 >= sizeof(r->ret->aside))

@@ -19,9 +19,11 @@
 #include <sys/stat.h>
 
 #define BATCH 4000
-#define CHECKPOINT 100000 /* events: rarely, so that pages changed again and again are moved once */
+/* Events. Rarely, so that a page that is changed again and again is moved once. */
+#define CHECKPOINT 100000
 #define DAY_MS INT64_C(86400000)
 #define SAY_EVERY INT64_C(1000000)
+#define EVENTS_MIN 1000 /* fewer tell nothing */
 
 static const char config_text[] = "[store]\nretention = 0\nledger_retention = 0\n"
 				  "[source e2b]\npath = /webhooks/e2b\nsecret_file = /nonexistent\n"
@@ -83,7 +85,7 @@ static bool parse_arguments(struct generator *g, int argc, char **argv)
 		g->options.open = base_min_i64(1200, g->options.events / 100);
 	g->options.from_unix_ms = g->options.until_unix_ms - g->days * DAY_MS;
 	g->path = argv[optind];
-	return optind + 1 == argc && g->days > 0 && g->options.events > 0;
+	return optind + 1 == argc && g->days > 0 && g->options.events >= EVENTS_MIN;
 }
 
 static int begin(struct generator *g)

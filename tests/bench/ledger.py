@@ -28,7 +28,8 @@ missed = []
 
 
 def say(name, value, limit=None, good=True):
-    print(f"{name:44} {value:>14}" + (f"   limit {limit}{'' if good else '  MISSED'}" if limit is not None else ""), flush=True)
+    verdict = "" if limit is None else f"   limit {limit}" + ("" if good else "  MISSED")
+    print(f"{name:44} {value:>14}{verdict}", flush=True)
     if not good:
         missed.append(name)
 
@@ -41,7 +42,7 @@ def generate(build, events, path):
 
 def sizes(path):
     """Bytes an event beyond the body, by table and index. Reads the whole file."""
-    sql = ("SELECT (SELECT count(*) FROM event), (SELECT sum(octets) FROM (SELECT length(CAST(payload AS BLOB)) AS octets FROM event));"
+    sql = ("SELECT count(*), sum(length(CAST(payload AS BLOB))) FROM event;"
            "SELECT name, sum(pgsize), sum(unused) FROM dbstat GROUP BY name ORDER BY 2 DESC;")
     run = subprocess.run(["sqlite3", "-readonly", "-separator", "\t", path, sql], stdin=subprocess.DEVNULL, text=True,
                          stdout=subprocess.PIPE, check=True)
@@ -51,7 +52,7 @@ def sizes(path):
     say("bytes an event beyond the body", f"{beyond:.1f}", BYTES_PER_EVENT, beyond <= BYTES_PER_EVENT)
     for name, size, unused in rows:
         own = (int(size) - (bodies if name == "event" else 0)) / events
-        if own >= 0.05:
+        if own >= 0.5:
             print(f"    {name:40} {own:14.1f}   of which unused {int(unused) / events:.1f}")
 
 
@@ -75,8 +76,9 @@ def intake(harness, build, home, seconds):
     """Requests a second, and the 99th percentile in ms."""
     daemon = harness.Daemon(home).start()
     port = daemon.address.rpartition(":")[2]
-    run = subprocess.run([build / "tests/bench/load", "--secret-file", home.path / "e2b.secret", "--port", port, "--connections",
-                          "64", "--seconds", str(seconds)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    run = subprocess.run([build / "tests/bench/load", "--secret-file", home.path / "e2b.secret", "--port", port,
+                          "--connections", "64", "--seconds", str(seconds)],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
     daemon.stop()
     figures = dict(line.split() for line in run.stdout.splitlines())
     return float(figures["requests/s"]), float(figures["p99_ms"])

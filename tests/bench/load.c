@@ -26,7 +26,8 @@
 #define REQUEST_MAX (TRAFFIC_BODY_MAX + 1024)
 #define ANSWER_MAX 4096
 #define DELAYS_MAX (1U << 22)
-#define HOUR_MS INT64_C(3600000)
+#define WINDOW_MS INT64_C(600000)
+#define HURRY 1000 /* a sandbox's whole life within a second or so: as many come as go */
 
 struct connection {
 	int fd;
@@ -114,8 +115,9 @@ static int begin_traffic(struct load *l)
 	int64_t now_ms = clock_unix_ms();
 	const struct traffic_options options = {
 		.events = 50000 * l->seconds,
-		.from_unix_ms = now_ms - HOUR_MS,
+		.from_unix_ms = now_ms - WINDOW_MS,
 		.until_unix_ms = now_ms,
+		.hurry = HURRY,
 		.seed = seed,
 	};
 	r = traffic_new(&options, &l->traffic);

@@ -74,7 +74,8 @@ static double unit(struct traffic *t)
 
 static int64_t waiting_time(struct traffic *t, int64_t mean_ms)
 {
-	return 1 + (int64_t)(-log(unit(t)) * (double)mean_ms);
+	int64_t hurry = base_max_i64(t->options.hurry, 1);
+	return 1 + (int64_t)(-log(unit(t)) * (double)mean_ms) / hurry;
 }
 
 static void draw_uuid(struct traffic *t, char text[static UUID_TEXT])

@@ -14,6 +14,7 @@ struct traffic_options {
 	int64_t events; /* about so many */
 	int64_t from_unix_ms, until_unix_ms; /* when they happen */
 	int64_t open; /* sandboxes of the last hours that are not over at the end */
+	int64_t hurry; /* sandboxes live so many times shorter than in life; 0: as long */
 	uint64_t seed;
 };
 

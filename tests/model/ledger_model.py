@@ -340,19 +340,6 @@ def named_runs(events, loose):
     return [r for r in runs.values() if r.start or r.end]
 
 
-class OneOf:
-    """Any of these will do: where a start and an end share the last instant, no rule says which came last."""
-
-    def __init__(self, *values):
-        self.values = values
-
-    def __eq__(self, other):
-        return other in self.values
-
-    def __repr__(self):
-        return " or ".join(map(repr, self.values))
-
-
 class Sandbox:
     def __init__(self, sandbox_id, events, terms, now_ms):
         events = sorted(events, key=lambda e: e.key)
@@ -389,7 +376,6 @@ class Sandbox:
         self.open = next((r for r in self.runs if r.is_open()), None)
         named = any(e.run for e in self.events)
         told = sorted((e for e in self.events if e.kind in STARTS + ENDS), key=lambda e: (e.ns, e.kind in STARTS, e.id))
-        told_last = max((e.ns for e in told), default=None)
         begun = [r for r in self.runs if r.started_ms is not None]
         unheard = []
         if named:
@@ -408,9 +394,6 @@ class Sandbox:
         else:
             own = [r for r in begun if r.start is told[-1]] or begun
             self.state = "paused" if own and own[-1].end else "unknown"
-        last = [e for e in self.events if e.kind in STARTS + ENDS and e.ns == told_last]
-        if self.state in ("paused", "unknown") and {e.kind in STARTS for e in last} == {True, False}:
-            self.state = OneOf("paused", "unknown")
 
     def run_at(self, ms):
         up = [r for r in self.runs if r.started_ms is not None and r.started_ms <= ms and
