@@ -27,7 +27,7 @@ struct ctl_view {
 static const struct ctl_view views[] = {
 	{ "events", "events", "stored events", "time DESC, seq DESC",
 	  TIMES | CTL_TEMPLATE | CTL_SANDBOX | CTL_TYPE | CTL_SOURCE,
-	  "occurred_at, kind, sandbox_id, template, failed, source, event_id", "seq DESC" },
+	  "occurred_at, kind, sandbox_id, template, failed, source, event_id" },
 	{ "executions", "executions", "code executions", "time DESC",
 	  TIMES | CTL_TEMPLATE | CTL_SANDBOX | CTL_SOURCE,
 	  "started_at, sandbox_id, template, language, status, failed, exit_code, duration_ms, "
@@ -130,8 +130,7 @@ static void build_query(struct query *q, const struct ctl_view *view, const stru
 	add_text(q, view->view);
 	add_filters(q, config, o);
 	add_text(q, " ORDER BY ");
-	bool within = view->order_within && (o->template_name || o->sandbox);
-	add_text(q, within ? view->order_within : view->order);
+	add_text(q, view->order);
 	if (o->limit > 0) {
 		add_text(q, " LIMIT ?");
 		q->values[q->n++] = STORAGE_VALUE_INTEGER(o->limit);

@@ -102,8 +102,8 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_SKIP] = "INSERT INTO skipped (seq, reason) VALUES (?, ?) ON CONFLICT (seq) DO UPDATE "
 		     "SET reason = excluded.reason",
 	[SQL_LINK] = "INSERT OR REPLACE INTO event_link (seq, sandbox_key, run_key, template_key, "
-		     "build_key, team_key)"
-		     " VALUES (?, ?, ?, ?, ?, ?)",
+		     "build_key, team_key, time_s)"
+		     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT time_s FROM event WHERE seq = ?1))",
 
 	[SQL_SANDBOX_GET] =
 		"SELECT sandbox_key, names_run, first_event_ms, last_ns, last_seq, "
@@ -254,13 +254,13 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_OLD_EVENTS] = "SELECT e.seq, e.time_s, t.kind, coalesce(l.sandbox_key, 0), "
 			   "coalesce(l.template_key, 0)"
 			   " FROM event e JOIN event_type t ON t.type_key = e.type_key"
-			   " LEFT JOIN event_link l ON l.seq = e.seq"
+			   " LEFT JOIN event_link l ON l.seq = e.seq AND l.time_s = e.time_s"
 			   " WHERE e.time_s < ? AND e.seq <= ? ORDER BY e.time_s LIMIT ?",
 	[SQL_SANDBOX_SEAL] = "UPDATE sandbox SET sealed = 1,"
 			     " metadata = CASE WHEN metadata_seq = ?2 THEN NULL ELSE metadata END"
 			     " WHERE sandbox_key = ?1 AND (sealed = 0 OR (metadata_seq = ?2 AND "
 			     "metadata IS NOT NULL))",
-	[SQL_LINK_DELETE] = "DELETE FROM event_link WHERE seq = ?",
+	[SQL_LINK_DELETE] = "DELETE FROM event_link WHERE seq = ? AND time_s = ?",
 	[SQL_SKIPPED_DELETE] = "DELETE FROM skipped WHERE seq = ?",
 	[SQL_EVENT_DELETE] = "DELETE FROM event WHERE seq = ?",
 	[SQL_OLD_SANDBOX] =

@@ -45,7 +45,7 @@ static int prune_event(struct storage *s, const struct old_event *e)
 	if (r == 0 && e->sandbox_key)
 		r = run_with(s, SQL_SANDBOX_SEAL, e->sandbox_key, e->seq);
 	if (r == 0)
-		r = run_with(s, SQL_LINK_DELETE, e->seq, 0);
+		r = run_with(s, SQL_LINK_DELETE, e->seq, e->time_s);
 	if (r == 0)
 		r = run_with(s, SQL_SKIPPED_DELETE, e->seq, 0);
 	return r < 0 ? r : run_with(s, SQL_EVENT_DELETE, e->seq, 0);

@@ -85,6 +85,7 @@ CREATE TABLE quarantined_body (
 ) STRICT;
 CREATE UNIQUE INDEX quarantined_body_identity ON quarantined_body (source_key, digest, reason);
 CREATE INDEX quarantined_body_time ON quarantined_body (received_ms);
+CREATE INDEX quarantined_body_shown ON quarantined_body (received_ms / 1000);
 
 CREATE TABLE rejection (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -101,6 +102,7 @@ CREATE TABLE rejection (
     payload BLOB                             -- NULL where it was not kept
 ) STRICT;
 CREATE INDEX rejection_time ON rejection (received_ms);
+CREATE INDEX rejection_shown ON rejection (received_ms / 1000);
 CREATE INDEX rejection_source ON rejection (source_key, id);
 
 -- What quarantine and rejections hold, per source, so that their bounds cost nothing to check.
@@ -154,15 +156,18 @@ CREATE TABLE skipped (
 
 -- The ledger ----------------------------------------------------------------------------------------------------------
 
--- Ties an event to what it is about. Keys are NULL where the event names none.
+-- Ties an event to what it is about. Keys are NULL where the event names none. In time order, so that the events of one
+-- template or sandbox come out of their index in that order too.
 CREATE TABLE event_link (
-    seq INTEGER PRIMARY KEY,
+    time_s INTEGER NOT NULL,                 -- as in event
+    seq INTEGER NOT NULL,
     sandbox_key INTEGER,
     run_key INTEGER,
     template_key INTEGER,
     build_key INTEGER,
-    team_key INTEGER
-) STRICT;
+    team_key INTEGER,
+    PRIMARY KEY (time_s, seq)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX event_link_sandbox ON event_link (sandbox_key) WHERE sandbox_key IS NOT NULL;
 CREATE INDEX event_link_template ON event_link (template_key) WHERE template_key IS NOT NULL;
 
@@ -287,6 +292,7 @@ CREATE UNIQUE INDEX execution_identity ON execution (sandbox_key, execution_id);
 CREATE INDEX execution_time ON execution (time_s);
 CREATE INDEX execution_template ON execution (template_key, time_s) WHERE template_key IS NOT NULL;
 CREATE INDEX execution_failed ON execution (time_s) WHERE failed = 1;
+CREATE INDEX execution_failed_template ON execution (template_key, time_s) WHERE failed = 1;
 
 -- Views: the stable query surface -------------------------------------------------------------------------------------
 
@@ -312,8 +318,8 @@ FROM (SELECT *, iif(json_valid(payload), payload, '{}') AS body FROM event NOT I
     JOIN event_type t ON t.type_key = e.type_key;
 
 CREATE VIEW events AS
-SELECT l.seq AS seq,                        -- not e.seq: this one is in the order of the indexes of the link
-    e.time_s AS time,
+SELECT e.seq AS seq,
+    l.time_s AS time,                       -- not e.time_s: this one is in the order of the indexes of the link
     strftime('%Y-%m-%dT%H:%M:%S', e.time_s, 'unixepoch') || printf('.%03dZ', e.time_frac_ns / 1000000) AS occurred_at,
     strftime('%Y-%m-%dT%H:%M:%S', (e.time_s * 1000 + e.received_delta_ms) / 1000, 'unixepoch')
         || printf('.%03dZ', (e.time_s * 1000 + e.received_delta_ms) % 1000) AS received_at,
@@ -337,7 +343,7 @@ SELECT l.seq AS seq,                        -- not e.seq: this one is in the ord
     e.deliveries AS deliveries,
     e.payload AS payload
 FROM event e
-    JOIN event_link l ON l.seq = e.seq
+    JOIN event_link l ON l.seq = e.seq AND l.time_s = e.time_s
     JOIN event_type t ON t.type_key = e.type_key
     JOIN kind k ON k.kind = t.kind
     LEFT JOIN sandbox s ON s.sandbox_key = l.sandbox_key

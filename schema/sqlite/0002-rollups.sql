@@ -87,6 +87,11 @@ ALTER TABLE sandbox ADD COLUMN booked_startup_ms INTEGER;
 ALTER TABLE sandbox ADD COLUMN booked_startup_hour_s INTEGER;
 ALTER TABLE sandbox ADD COLUMN booked_startup_template_key INTEGER;
 
+CREATE INDEX cost_hour_template ON cost_hour (template_key, hour_s);
+CREATE INDEX cost_day_template ON cost_day (template_key, day_s);
+CREATE INDEX activity_hour_template ON activity_hour (template_key, hour_s);
+CREATE INDEX template_hour_template ON template_hour (template_key, hour_s);
+
 -- What pruned events and sandboxes left in the sums: a rebuild begins with these, for it cannot compute them again.
 CREATE TABLE frozen_cost_hour (
     hour_s INTEGER NOT NULL,
