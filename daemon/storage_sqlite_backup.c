@@ -1,7 +1,7 @@
 /* Taking a copy. VACUUM INTO from a read-only connection: one statement, one snapshot, which a
  * writer neither disturbs nor waits for. (The stepwise backup interface begins anew whenever
- * somebody writes: beside a busy daemon it never ends.) SQLite does not sync what it writes there:
- * we do, before the name changes.
+ * somebody writes: beside a busy daemon it never ends.) SQLite promises no sync of what it writes
+ * there: we do that, before the name changes.
  *
  * The name of the unfinished copy is fixed and locked, so what a killed backup left is taken over
  * by the next one instead of staying for ever.
@@ -216,6 +216,21 @@ static int wants_stop(void *ctx)
 	return b->options->stop && b->options->stop();
 }
 
+static int refuse_failed(const struct backup *b, int r, char error[static STORAGE_ERROR_MAX])
+{
+	const char *advice = "see the system's log";
+	if (r == -ECANCELED)
+		return storage_sqlite_copy_refuse(error, r, "ended on request: no copy was made");
+	if (r == -ENOSPC)
+		advice = "no room for the copy: make some, or name a file elsewhere";
+	else if (r == -EUCLEAN)
+		advice = "the store is damaged: look at it with `e2b-hookctl check`";
+	else if (r == -EBUSY)
+		advice = "another program holds a lock on the store: end that, then try again";
+	return storage_sqlite_copy_refuse(error, r, "%s: %s: %s", b->options->dest,
+					  sqlite3_errmsg(b->db), advice);
+}
+
 /* The reader's checks and words; its connection refuses to write anywhere, so ours is another. */
 static int open_store(struct backup *b, char error[static STORAGE_ERROR_MAX])
 {
@@ -233,22 +248,10 @@ static int open_store(struct backup *b, char error[static STORAGE_ERROR_MAX])
 						  sqlite3_errmsg(b->db));
 	(void)sqlite3_busy_timeout(b->db, BUSY_TIMEOUT_MS);
 	sqlite3_progress_handler(b->db, STEPS_PER_LOOK, wants_stop, b);
-	return 0;
-}
-
-static int refuse_failed(const struct backup *b, int r, char error[static STORAGE_ERROR_MAX])
-{
-	const char *advice = "see the system's log";
-	if (r == -ECANCELED)
-		return storage_sqlite_copy_refuse(error, r, "ended on request: no copy was made");
-	if (r == -ENOSPC)
-		advice = "no room for the copy: make some, or name a file elsewhere";
-	else if (r == -EUCLEAN)
-		advice = "the store is damaged: look at it with `e2b-hookctl check`";
-	else if (r == -EBUSY)
-		advice = "another program holds a lock on the store: end that, then try again";
-	return storage_sqlite_copy_refuse(error, r, "%s: %s: %s", b->options->dest,
-					  sqlite3_errmsg(b->db), advice);
+	/* One sync when all is written is enough, and ours. */
+	code = sqlite3_exec(b->db, "PRAGMA synchronous=OFF", NULL, NULL, NULL);
+	return code == SQLITE_OK ? 0
+				 : refuse_failed(b, storage_sqlite_copy_errno(b->db, code), error);
 }
 
 static int write_copy(struct backup *b, char error[static STORAGE_ERROR_MAX])

@@ -49,7 +49,6 @@ static void check_id(struct span id)
 static void check_event(const struct event *e)
 {
 	check_id((struct span) { e->id, strlen(e->id) });
-	check_id(e->type);
 	check_id(e->sandbox_id);
 	check_id(e->run_id);
 	check_id(e->template_id);
@@ -57,7 +56,8 @@ static void check_event(const struct event *e)
 	check_id(e->build_id);
 	check_id(e->team_id);
 	check_id(e->source_sandbox_id);
-	check(e->type.s && e->time_unix_ns >= 0 && e->kind < EVENT_N_KINDS);
+	check(e->type.s && e->type.len > 0 && e->type.len <= EVENT_TYPE_MAX);
+	check(e->time_unix_ns >= 0 && e->kind < EVENT_N_KINDS);
 	check(e->sandbox_id.s || e->kind == EVENT_OTHER || e->kind == EVENT_TEST);
 	check(json_is_utf8(e->metadata.s, e->metadata.len));
 	check(json_is_utf8(e->kill_reason.s, e->kill_reason.len));
