@@ -38,10 +38,20 @@ static int run_with(struct storage *s, enum storage_sql sql, int64_t a, int64_t 
 	return r < 0 ? r : storage_sqlite_run(s, statement);
 }
 
+/* What the fold left out was never counted. */
+static int freeze_event(struct storage *s, const struct old_event *e)
+{
+	bool skipped;
+	int r = storage_is_skipped(s, e->seq, &skipped);
+	if (r < 0 || skipped)
+		return r;
+	return storage_sqlite_book_event(s, e->time_s * 1000, e->template_key,
+					 (enum event_kind)e->kind);
+}
+
 static int prune_event(struct storage *s, const struct old_event *e)
 {
-	int r = storage_sqlite_book_event(s, e->time_s * 1000, e->template_key,
-					  (enum event_kind)e->kind);
+	int r = freeze_event(s, e);
 	if (r == 0 && e->sandbox_key)
 		r = run_with(s, SQL_SANDBOX_SEAL, e->sandbox_key, e->seq);
 	if (r == 0)

@@ -505,6 +505,7 @@ static void publish_aside(struct writer *w)
 	rebuild_progress(w->rebuild, &rebuild);
 	retention_progress(w->retention, &retention);
 	(void)pthread_mutex_lock(&w->lock);
+	w->health.folded_seq = rebuild.target_seq; /* a client that waits for the end reads both */
 	w->health.rebuilding = rebuild_is_running(w->rebuild) || w->wants_rebuild;
 	w->health.rebuild_seq = rebuild.seq;
 	w->health.rebuild_target_seq = rebuild.target_seq;

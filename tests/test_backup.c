@@ -21,7 +21,7 @@ static void in_dir(const struct world *w, const char *name, char path[static PLA
 
 static bool is_there(const char *path, const char *suffix)
 {
-	char name[PLACE + 128];
+	char name[4096 + 16];
 	struct stat st;
 	(void)snprintf(name, sizeof(name), "%s%s", path, suffix);
 	return lstat(name, &st) == 0;
@@ -724,9 +724,11 @@ static void finds_damaged_pages(void **state)
 	make_damaged(copy);
 	CLEANUP_FREE char *text = findings_of(copy, &r);
 	assert_int_equal(r, STORAGE_CHECK_FOUND);
+	assert_non_null(strstr(text, "database: "));
 	make_garbage(copy);
 	CLEANUP_FREE char *more = findings_of(copy, &r);
 	assert_int_equal(r, STORAGE_CHECK_FOUND);
+	assert_non_null(strstr(more, copy));
 }
 
 static void says_so_when_there_is_nothing_to_look_at(void **state)

@@ -11,7 +11,8 @@ import subprocess
 import threading
 import time
 
-from harness import HOOKCTL, HOOKD, LONG, SANITIZED, SECRET, Case, Daemon, encode, event, exchange, http_connection, sign_e2b, until
+from harness import (HOOKCTL, HOOKD, LONG, SANITIZED, SECRET, Case, Daemon, encode, event, exchange, http_connection, sign_e2b,
+                     until)
 
 ROUNDS = 100 if LONG else 6 if SANITIZED else 15
 
@@ -52,7 +53,8 @@ class Base(Case):
         with contextlib.closing(http_connection(self.daemon.address)) as connection:
             for _ in range(count):
                 body = encode(event(**fields))
-                self.assertEqual(exchange(connection, "POST", "/webhooks/e2b", body, sign_e2b(SECRET, body)).outcome, "stored")
+                answer = exchange(connection, "POST", "/webhooks/e2b", body, sign_e2b(SECRET, body))
+                self.assertEqual(answer.outcome, "stored")
 
     def names(self, pattern):
         return sorted(p.name for p in self.home.path.glob(pattern))
