@@ -279,6 +279,7 @@ static int fold_event(struct projector *p, const struct storage_event *stored,
 {
 	struct ledger_event le = { .event = *event, .seq = stored->seq };
 	struct storage_link link = { .seq = stored->seq,
+				     .time_s = stored->time_s,
 				     .time_unix_ms = (*event)->time_unix_ns / CLOCK_NS_PER_MS,
 				     .kind = (*event)->kind };
 	int r = keys_of(p, *event, stored->source_key, &le, &link.build_key);
@@ -316,7 +317,9 @@ static int pass_over(struct projector *p, const struct storage_event *stored)
 	int r = storage_is_skipped(p->s, stored->seq, &skipped);
 	if (r < 0 || !skipped)
 		return r;
-	struct storage_link link = { .seq = stored->seq, .time_unix_ms = LEDGER_ABSENT };
+	struct storage_link link = { .seq = stored->seq,
+				     .time_s = stored->time_s,
+				     .time_unix_ms = LEDGER_ABSENT };
 	r = storage_put_link(p->s, &link);
 	return r < 0 ? r : 1;
 }
@@ -421,12 +424,12 @@ static void complain(struct projector *p, const char *what, int64_t seq, int r)
 }
 
 /* Leaves one event out of the ledger: it stays in the log and is reported. */
-static int skip_event(struct projector *p, int64_t seq, const char *why)
+static int skip_event(struct projector *p, int64_t seq, int64_t time_s, const char *why)
 {
 	int r = storage_begin(p->s, true);
 	if (r < 0)
 		return r;
-	struct storage_link link = { .seq = seq, .time_unix_ms = LEDGER_ABSENT };
+	struct storage_link link = { .seq = seq, .time_s = time_s, .time_unix_ms = LEDGER_ABSENT };
 	r = storage_skip(p->s, seq, why);
 	if (r == 0)
 		r = storage_put_link(p->s, &link);
@@ -454,26 +457,29 @@ static int note_trying(struct projector *p, int64_t seq, int64_t count)
 
 static int first_pending(void *ctx, const struct storage_event *event)
 {
-	*(int64_t *)ctx = event->seq;
+	struct storage_event *first = ctx;
+	first->seq = event->seq;
+	first->time_s = event->time_s;
 	return 1;
 }
 
 /* Tries the next event alone, having said so first. */
 static int fold_cautiously(struct projector *p, const struct storage_position *at, bool *ret_more)
 {
-	int64_t seq = 0;
-	int r = storage_pending(p->s, at->folded_seq, 1, first_pending, &seq);
+	struct storage_event first = { 0 };
+	int r = storage_pending(p->s, at->folded_seq, 1, first_pending, &first);
 	if (r <= 0) {
 		*ret_more = false;
 		return r;
 	}
+	int64_t seq = first.seq;
 	*ret_more = true;
 	int64_t tried = at->trying_seq == seq ? at->trying_count : 0;
 	if (tried > 0 && p->unjudged_seq == seq)
 		tried--;
 	if (tried >= TRIES_MAX) {
 		complain(p, "event skipped: the ledger failed on it twice", seq, -EBADMSG);
-		return skip_event(p, seq, "failed twice");
+		return skip_event(p, seq, first.time_s, "failed twice");
 	}
 	r = note_trying(p, seq, tried + 1);
 	if (r < 0)

@@ -9,7 +9,7 @@
 
 struct recent_entry {
 	uint64_t hash;
-	int64_t time_s;
+	int64_t time_s, seq;
 };
 
 struct recent {
@@ -81,7 +81,7 @@ static void forget(struct recent *r, size_t position)
 	r->table[i] = 0;
 }
 
-void recent_add(struct recent *r, struct span id, int64_t time_s)
+void recent_add(struct recent *r, struct span id, int64_t time_s, int64_t seq)
 {
 	size_t position = r->next;
 	if (r->n > r->ring_mask)
@@ -90,22 +90,30 @@ void recent_add(struct recent *r, struct span id, int64_t time_s)
 		r->n++;
 	r->next = (position + 1) & r->ring_mask;
 	uint64_t hash = hash_id(r, id);
-	r->ring[position] = (struct recent_entry) { hash, time_s };
+	r->ring[position] = (struct recent_entry) { hash, time_s, seq };
 	size_t i = hash & r->table_mask;
 	while (r->table[i])
 		i = (i + 1) & r->table_mask;
 	r->table[i] = (uint32_t)(position + 1);
 }
 
-int recent_others(const struct recent *r, struct span id, int64_t time_s,
-		  int (*fn)(void *ctx, int64_t time_s), void *ctx)
+void recent_undo(struct recent *r, size_t n)
+{
+	for (; n && r->n; n--, r->n--) {
+		r->next = (r->next - 1) & r->ring_mask;
+		forget(r, r->next);
+	}
+}
+
+int recent_find(const struct recent *r, struct span id,
+		int (*fn)(void *ctx, int64_t time_s, int64_t seq), void *ctx)
 {
 	uint64_t hash = hash_id(r, id);
 	for (size_t i = hash & r->table_mask; r->table[i]; i = (i + 1) & r->table_mask) {
 		const struct recent_entry *e = &r->ring[r->table[i] - 1];
-		if (e->hash != hash || e->time_s == time_s)
+		if (e->hash != hash)
 			continue;
-		int k = fn(ctx, e->time_s);
+		int k = fn(ctx, e->time_s, e->seq);
 		if (k)
 			return k;
 	}

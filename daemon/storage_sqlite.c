@@ -4,6 +4,8 @@
  * the ledger with NORMAL: they are derived, atomic, and reach the disk with the next durable
  * commit, which syncs the whole write-ahead log.
  */
+#include "storage_sqlite_body.h"
+#include "storage_sqlite_identity.h"
 #include "storage_sqlite_rollup.h"
 
 #include "clock.h"
@@ -23,10 +25,30 @@ static const char *const sql_texts[SQL_N] = {
 
 	[SQL_EVENT_INSERT] = "INSERT INTO event (seq, time_s, time_frac_ns, id, received_delta_ms, "
 			     "source_key, type_key, failed, webhook_key,"
-			     " delivery_id, deliveries, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
-			     "?, ?, 1, ?) ON CONFLICT (time_s, id) DO NOTHING",
-	[SQL_EVENT_AT] = "SELECT seq, payload FROM event WHERE time_s = ? AND id = ?",
-	[SQL_EVENT_AGAIN] = "UPDATE event SET deliveries = deliveries + 1 WHERE seq = ?",
+			     " delivery_id, deliveries, body_at, body_len) VALUES (?, ?, ?, ?, ?, "
+			     "?, ?, ?, ?, ?, 1, ?, ?)",
+	[SQL_EVENT_AGAIN] = "UPDATE event SET deliveries = deliveries + ? WHERE seq = ?",
+	[SQL_BODY_PUT] = "INSERT INTO body_block (first_seq, bodies) VALUES (?, ?)",
+	[SQL_BODY_GET] = "SELECT first_seq, coalesce((SELECT n.first_seq FROM body_block n"
+			 " WHERE n.first_seq > b.first_seq ORDER BY n.first_seq LIMIT 1) - 1,"
+			 " 9223372036854775807), bodies"
+			 " FROM body_block b WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1",
+	[SQL_BODY_PRUNE] =
+		"DELETE FROM body_block WHERE first_seq = (SELECT max(first_seq) FROM body_block"
+		" WHERE first_seq <= ?1) AND NOT EXISTS (SELECT 1 FROM event"
+		" WHERE seq >= body_block.first_seq AND seq < coalesce((SELECT min(n.first_seq)"
+		" FROM body_block n WHERE n.first_seq > ?1), 9223372036854775807))",
+	[SQL_IDENTITY_STATE] = "SELECT indexed_seq, identity_key, (SELECT max(time_s) FROM "
+			       "event_identity) FROM position WHERE one = 1",
+	[SQL_IDENTITY_LATEST] = "SELECT seq, time_s, id FROM event WHERE seq > ? ORDER BY seq",
+	[SQL_IDENTITY_FIND] = "SELECT seq FROM event_identity WHERE time_s = ? AND id_hash = ?",
+	[SQL_IDENTITY_CONFIRM] =
+		"SELECT time_s, body_at, body_len FROM event WHERE seq = ? AND id = ?",
+	[SQL_IDENTITY_PUT] = "INSERT OR IGNORE INTO event_identity (time_s, id_hash, seq)"
+			     " SELECT time_s, ?, seq FROM event WHERE seq = ?",
+	[SQL_IDENTITY_INDEXED] = "UPDATE position SET indexed_seq = ? WHERE one = 1",
+	[SQL_IDENTITY_DELETE] =
+		"DELETE FROM event_identity WHERE time_s = ? AND id_hash = ? AND seq = ?",
 	[SQL_QUARANTINE_INSERT] = "INSERT INTO quarantined_body (source_key, received_ms, reason, "
 				  "detail, webhook_key, delivery_id, digest, deliveries,"
 				  " payload) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",
@@ -84,15 +106,17 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_WORD_ADD] = "INSERT INTO word (word) VALUES (?)",
 	[SQL_WORD_TEXT] = "SELECT word FROM word WHERE word_key = ?",
 
-	[SQL_PENDING] = "SELECT seq, source_key, payload, time_s * 1000 + received_delta_ms FROM "
-			"event WHERE seq > ?"
-			" ORDER BY seq LIMIT ?",
+	[SQL_PENDING] = "SELECT seq, source_key, time_s, received_delta_ms, body_at, body_len FROM "
+			"event WHERE seq > ? ORDER BY seq LIMIT ?",
 	[SQL_EVENT_ID] = "SELECT id FROM event WHERE seq = ?",
-	[SQL_POSITION_GET] = "SELECT max(folded_seq, coalesce((SELECT max(seq) FROM event), 0)), "
-			     "folded_seq, trying_seq, trying_count,"
-			     " (SELECT count(*) FROM skipped), fold_version, horizon_s,"
-			     " coalesce((SELECT max(time_s) FROM event), 0), change_seq, "
-			     "rebuild, prune_waits, newest_s FROM position WHERE one = 1",
+	[SQL_POSITION_GET] =
+		"SELECT max(folded_seq, coalesce((SELECT max(seq) FROM event), 0)), "
+		"folded_seq, trying_seq, trying_count,"
+		" (SELECT count(*) FROM skipped), fold_version, horizon_s,"
+		" max(coalesce((SELECT max(time_s) FROM event_link), 0),"
+		" coalesce((SELECT max(time_s) FROM event WHERE seq > folded_seq), 0)),"
+		" change_seq, "
+		"rebuild, prune_waits, newest_s FROM position WHERE one = 1",
 	[SQL_POSITION_FOLDED] = "UPDATE position SET folded_seq = ?, change_seq = max(change_seq, "
 				"?), trying_count = iif(trying_seq <= ?, 0, trying_count),"
 				" trying_seq = iif(trying_seq <= ?, 0, trying_seq) WHERE one = 1",
@@ -103,7 +127,7 @@ static const char *const sql_texts[SQL_N] = {
 		     "SET reason = excluded.reason",
 	[SQL_LINK] = "INSERT OR REPLACE INTO event_link (seq, sandbox_key, run_key, template_key, "
 		     "build_key, team_key, time_s)"
-		     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT time_s FROM event WHERE seq = ?1))",
+		     " VALUES (?, ?, ?, ?, ?, ?, ?)",
 
 	[SQL_SANDBOX_GET] =
 		"SELECT sandbox_key, names_run, first_event_ms, last_ns, last_seq, "
@@ -251,11 +275,11 @@ static const char *const sql_texts[SQL_N] = {
 		"SELECT time_s, template_key, duration_ms, failed, status FROM execution"
 		" WHERE sandbox_key = ?",
 	[SQL_IS_SKIPPED] = "SELECT 1 FROM skipped WHERE seq = ?",
-	[SQL_OLD_EVENTS] = "SELECT e.seq, e.time_s, t.kind, coalesce(l.sandbox_key, 0), "
-			   "coalesce(l.template_key, 0)"
-			   " FROM event e JOIN event_type t ON t.type_key = e.type_key"
-			   " LEFT JOIN event_link l ON l.seq = e.seq AND l.time_s = e.time_s"
-			   " WHERE e.time_s < ? AND e.seq <= ? ORDER BY e.time_s LIMIT ?",
+	[SQL_OLD_EVENTS] = "SELECT l.seq, l.time_s, t.kind, coalesce(l.sandbox_key, 0), "
+			   "coalesce(l.template_key, 0), e.id"
+			   " FROM event_link l CROSS JOIN event e ON e.seq = l.seq"
+			   " JOIN event_type t ON t.type_key = e.type_key"
+			   " WHERE l.time_s < ? ORDER BY l.time_s, l.seq LIMIT ?",
 	[SQL_SANDBOX_SEAL] = "UPDATE sandbox SET sealed = 1,"
 			     " metadata = CASE WHEN metadata_seq = ?2 THEN NULL ELSE metadata END"
 			     " WHERE sandbox_key = ?1 AND (sealed = 0 OR (metadata_seq = ?2 AND "
@@ -305,8 +329,6 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_REJECTION_REASON] = "UPDATE rejection SET reason = ? WHERE id = ?",
 	[SQL_REJECTION_TAKE] = "DELETE FROM rejection WHERE id = ?"
 			       " RETURNING source_key, coalesce(length(payload), 0)",
-	[SQL_EVENT_ADD_DELIVERIES] =
-		"UPDATE event SET deliveries = deliveries + ? WHERE time_s = ? AND id = ?",
 	[SQL_SKIPPED_NEXT] = "SELECT k.seq FROM skipped k JOIN event e ON e.seq = k.seq"
 			     " JOIN source s ON s.source_key = e.source_key WHERE k.seq > ?1"
 			     " AND (?2 IS NULL OR s.name = ?2) ORDER BY k.seq LIMIT 1",
@@ -570,6 +592,7 @@ int storage_begin(struct storage *s, bool durable)
 		return r;
 	r = storage_sqlite_run(s, storage_sqlite_statement(s, SQL_BEGIN));
 	s->in_transaction = r == 0;
+	storage_sqlite_identity_begin(s);
 	s->failed = 0;
 	s->change_seq = 0;
 	s->before = s->now;
@@ -581,7 +604,9 @@ int storage_commit(struct storage *s)
 	assert(s->in_transaction);
 	if (s->failed < 0)
 		return s->failed;
-	int r = storage_sqlite_run(s, storage_sqlite_statement(s, SQL_COMMIT));
+	int r = storage_sqlite_body_flush(s);
+	if (r == 0)
+		r = storage_sqlite_run(s, storage_sqlite_statement(s, SQL_COMMIT));
 	if (r == 0)
 		s->in_transaction = false;
 	return r;
@@ -601,6 +626,8 @@ void storage_rollback(struct storage *s)
 	}
 	s->in_transaction = false;
 	s->now = s->before;
+	storage_sqlite_body_forget(s);
+	storage_sqlite_identity_undo(s);
 	storage_sqlite_rollup_forget(s);
 	storage_sqlite_forget_dims(s);
 }
@@ -623,7 +650,7 @@ void storage_stats(struct storage *s, struct storage_stats *ret)
 		statvfs(s->path, &fs) == 0 ? (int64_t)fs.f_bavail * (int64_t)fs.f_frsize : -1;
 }
 
-int storage_maintain(struct storage *s)
+static int checkpoint(struct storage *s)
 {
 	int log_frames = 0, done_frames = 0;
 	int code = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log_frames,
@@ -632,6 +659,13 @@ int storage_maintain(struct storage *s)
 		return storage_sqlite_fail(s, code, "checkpoint failed");
 	s->wal_frames = 0;
 	return 0;
+}
+
+int storage_maintain(struct storage *s)
+{
+	bool indexes = storage_sqlite_identity_wants_indexing(s);
+	int r = indexes ? storage_sqlite_identity_index(s) : 0;
+	return r < 0 || (indexes && s->wal_frames < CHECKPOINT_PAGES) ? r : checkpoint(s);
 }
 
 static int count_frames(void *ctx, sqlite3 *db, const char *name, int frames)
@@ -650,5 +684,5 @@ void storage_sqlite_watch_wal(struct storage *s)
 
 bool storage_wants_upkeep(const struct storage *s)
 {
-	return s->wal_frames >= CHECKPOINT_PAGES;
+	return s->wal_frames >= CHECKPOINT_PAGES || storage_sqlite_identity_wants_indexing(s);
 }

@@ -120,14 +120,28 @@ static const struct comparison comparisons[] = {
 	  " (SELECT count(*) FROM execution WHERE sandbox_key NOT IN (SELECT sandbox_key FROM sandbox)) AS executions,"
 	  " (SELECT count(*) FROM loose_event WHERE sandbox_key NOT IN (SELECT sandbox_key FROM sandbox)) AS loose_events,"
 	  " (SELECT count(*) FROM event_link WHERE seq NOT IN (SELECT seq FROM event)) AS event_links,"
+	  " (SELECT count(*) FROM event_identity WHERE seq NOT IN (SELECT seq FROM event)) AS event_identities,"
 	  " (SELECT count(*) FROM skipped WHERE seq NOT IN (SELECT seq FROM event)) AS skipped" },
 
 	{ "events that the ledger passed over", 0,
-	  "SELECT count(*) AS events FROM event NOT INDEXED WHERE seq <= (SELECT folded_seq FROM position)"
+	  "SELECT count(*) AS events FROM event WHERE seq <= (SELECT folded_seq FROM position)"
 	  " AND seq NOT IN (SELECT seq FROM event_link)" },
 
+	{ "events that are not found by their id", 0,
+	  "SELECT count(*) AS events FROM event WHERE seq <= (SELECT indexed_seq FROM position)"
+	  " AND seq NOT IN (SELECT seq FROM event_identity)" },
+
+	{ "events without their body", 0,
+	  "SELECT count(*) AS events FROM event e WHERE coalesce(body_at < 0 OR body_len < 1 OR body_at + body_len >"
+	  " (SELECT length(bodies) FROM body_block b WHERE b.first_seq <= e.seq ORDER BY b.first_seq DESC LIMIT 1), 1)" },
+
+	{ "bodies without an event", 0,
+	  "SELECT count(*) AS blocks FROM body_block b WHERE NOT EXISTS (SELECT 1 FROM event WHERE seq >= b.first_seq"
+	  " AND seq < coalesce((SELECT min(n.first_seq) FROM body_block n WHERE n.first_seq > b.first_seq),"
+	  "  9223372036854775807))" },
+
 	{ "events of no known source or type", 0,
-	  "SELECT count(*) AS events FROM event NOT INDEXED WHERE source_key NOT IN (SELECT source_key FROM source)"
+	  "SELECT count(*) AS events FROM event WHERE source_key NOT IN (SELECT source_key FROM source)"
 	  " OR type_key NOT IN (SELECT type_key FROM event_type)" },
 
 	{ "schema version", 0,

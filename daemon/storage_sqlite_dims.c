@@ -100,8 +100,7 @@ static int add(struct storage *s, enum storage_sql sql, const struct dim_name *n
 	return r;
 }
 
-int storage_sqlite_known_key(struct storage *s, enum storage_dim dim, struct span text,
-			     int64_t *ret_key)
+static int known_key(struct storage *s, enum storage_dim dim, struct span text, int64_t *ret_key)
 {
 	*ret_key = 0;
 	if (!text.s || text.len == 0 || cache_get(&s->dims[dim], text, ret_key))
@@ -115,7 +114,7 @@ int storage_sqlite_known_key(struct storage *s, enum storage_dim dim, struct spa
 
 int storage_key(struct storage *s, enum storage_dim dim, struct span text, int64_t *ret_key)
 {
-	int r = storage_sqlite_known_key(s, dim, text, ret_key);
+	int r = known_key(s, dim, text, ret_key);
 	if (r < 0 || *ret_key || !text.s || text.len == 0)
 		return r;
 	const struct dim_name name = { "s", text, 0, SPAN_ABSENT };

@@ -1,7 +1,6 @@
 /* What the files of the SQLite engine share. */
 #pragma once
 
-#include "recent.h"
 #include "storage.h"
 
 #include <sqlite3.h>
@@ -17,8 +16,17 @@ enum storage_sql {
 	SQL_ROLLBACK,
 	/* log */
 	SQL_EVENT_INSERT,
-	SQL_EVENT_AT,
 	SQL_EVENT_AGAIN,
+	SQL_BODY_PUT,
+	SQL_BODY_GET,
+	SQL_BODY_PRUNE,
+	SQL_IDENTITY_STATE,
+	SQL_IDENTITY_LATEST,
+	SQL_IDENTITY_FIND,
+	SQL_IDENTITY_CONFIRM,
+	SQL_IDENTITY_PUT,
+	SQL_IDENTITY_INDEXED,
+	SQL_IDENTITY_DELETE,
 	SQL_QUARANTINE_INSERT,
 	SQL_QUARANTINE_AGAIN,
 	SQL_QUARANTINE_EXPIRE,
@@ -106,7 +114,6 @@ enum storage_sql {
 	SQL_REJECTION_NEXT,
 	SQL_REJECTION_REASON,
 	SQL_REJECTION_TAKE,
-	SQL_EVENT_ADD_DELIVERIES,
 	SQL_SKIPPED_NEXT,
 	SQL_REQUEUE_SAVE,
 	SQL_REQUEUE_UNDO,
@@ -140,7 +147,12 @@ struct storage {
 		struct storage_position position; /* with stored_seq, the latest given */
 		int64_t last_change_seq;
 	} now, before;
-	struct recent *recent;
+	struct identity *identity; /* which events are stored: storage_sqlite_identity.c */
+	struct storage_gathered { /* bodies of the open transaction: storage_sqlite_body.c */
+		int64_t first_seq;
+		char *bytes;
+		size_t len, size;
+	} gathered;
 	struct rollup *rollup; /* differences of the open transaction; NULL: none yet */
 	struct storage_dim_cache dims[STORAGE_WORD + 1];
 	struct storage_dim_cache types;
@@ -166,9 +178,10 @@ int64_t storage_sqlite_absent(sqlite3_stmt *statement, int column);
 void storage_sqlite_copy(sqlite3_stmt *statement, int column, char *buf, size_t size);
 void storage_sqlite_id(sqlite3_stmt *statement, int column, char buf[static EVENT_ID_MAX + 1]);
 
-/* As storage_key, but adds nothing: 0 if there is none. */
-int storage_sqlite_known_key(struct storage *s, enum storage_dim dim, struct span text,
-			     int64_t *ret_key) MUST_CHECK;
+/* The second that is part of an event's identity. */
+int64_t storage_sqlite_event_second(const struct event *event);
+/* An event was delivered some times more. */
+int storage_sqlite_log_again(struct storage *s, int64_t seq, int64_t times) MUST_CHECK;
 int storage_sqlite_type_key(struct storage *s, const struct event *event,
 			    int64_t *ret_key) MUST_CHECK;
 void storage_sqlite_forget_dims(struct storage *s); /* after a rollback */

@@ -1,6 +1,7 @@
 /* The log: what a delivery becomes. Events with their identity, quarantine and rejections with
  * their bounds, counters. */
-#include "storage_sqlite_internal.h"
+#include "storage_sqlite_body.h"
+#include "storage_sqlite_identity.h"
 
 #include "clock.h"
 
@@ -224,87 +225,53 @@ static int put_filtered(struct storage *s, const struct put *p)
 
 /* Events ------------------------------------------------------------------ */
 
-static int64_t floor_seconds(int64_t ns)
+int64_t storage_sqlite_event_second(const struct event *e)
 {
-	return ns >= 0 ? ns / CLOCK_NS_PER_S : -((-ns + CLOCK_NS_PER_S - 1) / CLOCK_NS_PER_S);
+	int64_t ns = e->time_unix_ns;
+	return ns / CLOCK_NS_PER_S - (ns % CLOCK_NS_PER_S < 0);
 }
 
-/* 1: an event with this identity is stored, with the same body or (*ret_same false) another. */
-static int find_event(struct storage *s, int64_t time_s, const char *id, struct span body,
-		      int64_t *ret_seq, bool *ret_same)
-{
-	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_AT);
-	int r = storage_sqlite_bind(s, statement, "iD", time_s, id);
-	if (r == 0)
-		r = storage_sqlite_step(s, statement);
-	if (r <= 0)
-		return r;
-	*ret_seq = sqlite3_column_int64(statement, 0);
-	const void *stored = sqlite3_column_blob(statement, 1);
-	size_t len = (size_t)sqlite3_column_bytes(statement, 1);
-	*ret_same = len == body.len && memcmp(stored, body.s, len) == 0;
-	(void)sqlite3_reset(statement);
-	return 1;
-}
-
-struct confirm {
-	struct storage *s;
-	const char *id;
-};
-
-static int confirm_other(void *ctx, int64_t time_s)
-{
-	const struct confirm *c = ctx;
-	int64_t seq;
-	bool same;
-	return find_event(c->s, time_s, c->id, (struct span) { "", 0 }, &seq, &same);
-}
-
-/* The word for an unsigned header. A new word only with a new event: who repeats one delivery under
- * ever other headers must not fill the table. 1: the event is not new. */
-static int event_webhook_key(struct storage *s, const struct put *p, int64_t time_s,
-			     int64_t *ret_key)
-{
-	const struct storage_delivery *d = p->delivery;
-	int r = storage_sqlite_known_key(s, STORAGE_WORD, d->webhook_id, ret_key);
-	if (r < 0 || *ret_key || !d->webhook_id.s)
-		return r;
-	int64_t seq;
-	bool same;
-	r = find_event(s, time_s, d->judged->event.id, d->body, &seq, &same);
-	return r != 0 ? r : storage_key(s, STORAGE_WORD, d->webhook_id, ret_key);
-}
-
-/* *ret_inserted false: an event of this identity is there. */
-static int insert_event(struct storage *s, const struct put *p, int64_t time_s, bool *ret_inserted)
+/* Gives the event the next number. */
+static int insert_event(struct storage *s, const struct put *p, int64_t time_s)
 {
 	const struct storage_delivery *d = p->delivery;
 	const struct event *e = &d->judged->event;
-	int64_t type_key, webhook_key;
-	*ret_inserted = false;
-	int r = event_webhook_key(s, p, time_s, &webhook_key);
-	if (r != 0)
-		return r < 0 ? r : 0;
-	r = storage_sqlite_type_key(s, e, &type_key);
+	int64_t seq = s->now.position.stored_seq + 1;
+	int64_t type_key, webhook_key, body_at;
+	int r = storage_key(s, STORAGE_WORD, d->webhook_id, &webhook_key);
+	if (r == 0)
+		r = storage_sqlite_type_key(s, e, &type_key);
+	if (r == 0)
+		r = storage_sqlite_body_add(s, seq, d->body, &body_at);
 	if (r < 0)
 		return r;
 	int64_t failed = e->kind == EVENT_CODE_EXECUTED ? (int64_t)e->execution.failed : INT64_MIN;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_INSERT);
-	r = storage_sqlite_bind(s, statement, "iiiDiiiazds", s->now.position.stored_seq + 1, time_s,
+	r = storage_sqlite_bind(s, statement, "iiiDiiiazdii", seq, time_s,
 				e->time_unix_ns - time_s * CLOCK_NS_PER_S, e->id,
 				d->received_unix_ms - time_s * 1000, p->source_key, type_key,
-				failed, webhook_key, d->delivery_id, d->body);
-	if (r == 0)
-		r = storage_sqlite_run(s, statement);
-	*ret_inserted = r == 0 && sqlite3_changes(s->db) == 1;
-	return r;
+				failed, webhook_key, d->delivery_id, body_at, (int64_t)d->body.len);
+	return r < 0 ? r : storage_sqlite_run(s, statement);
 }
 
-static int count_again(struct storage *s, int64_t seq)
+int storage_sqlite_log_again(struct storage *s, int64_t seq, int64_t times)
 {
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_AGAIN);
-	int r = storage_sqlite_bind(s, statement, "i", seq);
+	int r = storage_sqlite_bind(s, statement, "ii", times, seq);
 	return r < 0 ? r : storage_sqlite_run(s, statement);
+}
+
+static int has_same_body(struct storage *s, const struct storage_known *known, struct span body,
+			 bool *ret)
+{
+	struct storage_body_block block = { 0 };
+	struct span stored;
+	int r = storage_sqlite_body_read(s, &block, known->seq, known->body_at, known->body_len,
+					 &stored);
+	if (r == 0)
+		*ret = stored.len == body.len && memcmp(stored.s, body.s, body.len) == 0;
+	storage_sqlite_body_done(&block);
+	return r;
 }
 
 static int put_reused(struct storage *s, const struct put *p, enum storage_outcome *ret_outcome,
@@ -315,43 +282,42 @@ static int put_reused(struct storage *s, const struct put *p, enum storage_outco
 			       "id: an event with this id and another body is stored", ret_outcome);
 }
 
-static int put_known(struct storage *s, const struct put *p, int64_t time_s,
+static int put_known(struct storage *s, const struct put *p, const struct storage_known *known,
 		     enum storage_outcome *ret_outcome, enum ingest_reason *ret_reason)
 {
-	int64_t seq;
-	bool same;
-	int r = find_event(s, time_s, p->delivery->judged->event.id, p->delivery->body, &seq,
-			   &same);
+	bool same = false;
+	int r = has_same_body(s, known, p->delivery->body, &same);
 	if (r < 0)
 		return r;
-	assert(r == 1);
 	if (!same)
 		return put_reused(s, p, ret_outcome, ret_reason);
 	*ret_outcome = STORAGE_DUPLICATE;
-	return count_again(s, seq);
+	return storage_sqlite_log_again(s, known->seq, 1);
 }
 
+/* A new word comes into the table only with a new event: who repeats one delivery under ever other
+ * headers must not fill it. */
 static int put_event(struct storage *s, const struct put *p, enum storage_outcome *ret_outcome,
 		     enum ingest_reason *ret_reason)
 {
 	const struct event *e = &p->delivery->judged->event;
-	int64_t time_s = floor_seconds(e->time_unix_ns);
-	struct confirm confirm = { s, e->id };
-	int r = recent_others(s->recent, text_span(e->id), time_s, confirm_other, &confirm);
+	int64_t time_s = storage_sqlite_event_second(e);
+	struct storage_known known;
+	int r = storage_sqlite_identity_find(s, e->id, time_s, &known);
 	if (r < 0)
 		return r;
 	if (r == 1)
-		return put_reused(s, p, ret_outcome, ret_reason);
-	bool inserted;
-	r = insert_event(s, p, time_s, &inserted);
+		return known.time_s == time_s ? put_known(s, p, &known, ret_outcome, ret_reason)
+					      : put_reused(s, p, ret_outcome, ret_reason);
+	if (storage_sqlite_identity_is_full(s))
+		return storage_sqlite_fail(s, SQLITE_BUSY, "the index of event ids fell behind");
+	r = insert_event(s, p, time_s);
 	if (r < 0)
 		return r;
-	if (!inserted)
-		return put_known(s, p, time_s, ret_outcome, ret_reason);
 	struct storage_position *at = &s->now.position;
 	at->stored_seq++;
 	at->newest_unix_s = base_max_i64(at->newest_unix_s, time_s);
-	recent_add(s->recent, text_span(e->id), time_s);
+	storage_sqlite_identity_add(s, e->id, time_s, at->stored_seq);
 	*ret_outcome = STORAGE_STORED;
 	return 0;
 }

@@ -5,6 +5,7 @@
  * Persistent -wal and -shm files let readers without any write right open the database while the
  * daemon is down (without them SQLite would have to create them).
  */
+#include "storage_sqlite_identity.h"
 #include "storage_sqlite_rollup.h"
 
 #include "clock.h"
@@ -293,31 +294,6 @@ static int migrate(struct storage *s, int64_t version, char error[static STORAGE
 	return r;
 }
 
-/* The latest ids by event time, oldest first, so that the ring forgets the oldest. */
-static int load_recent(struct storage *s)
-{
-	int r = recent_new(STORAGE_RECENT_IDS, &s->recent);
-	if (r < 0)
-		return r;
-	sqlite3_stmt *statement = NULL;
-	int code = sqlite3_prepare_v2(
-		s->db,
-		"SELECT time_s, id FROM event WHERE time_s >= coalesce((SELECT time_s FROM event"
-		" ORDER BY time_s DESC LIMIT 1 OFFSET 99999), 0) ORDER BY time_s",
-		-1, &statement, NULL);
-	while (code == SQLITE_OK || code == SQLITE_ROW) {
-		code = sqlite3_step(statement);
-		if (code != SQLITE_ROW)
-			break;
-		char id[EVENT_ID_MAX + 1];
-		storage_sqlite_id(statement, 1, id);
-		recent_add(s->recent, (struct span) { id, strlen(id) },
-			   sqlite3_column_int64(statement, 0));
-	}
-	(void)sqlite3_finalize(statement);
-	return code == SQLITE_DONE ? 0 : storage_sqlite_fail(s, code, "cannot read the latest ids");
-}
-
 static int load_counters(struct storage *s)
 {
 	int r = storage_sqlite_load_position(s);
@@ -327,7 +303,7 @@ static int load_counters(struct storage *s)
 	if (r == 0)
 		r = pragma_number(s, "SELECT coalesce(max(run_key), 0) + 1 FROM run",
 				  &s->next_run_key);
-	return r < 0 ? r : load_recent(s);
+	return r < 0 ? r : storage_sqlite_identity_load(s);
 }
 
 static int open_database(struct storage *s, char error[static STORAGE_ERROR_MAX])
@@ -390,7 +366,8 @@ void storage_close(struct storage *s)
 			(void)sqlite3_finalize(s->statements[t][i]);
 	int code = sqlite3_close(s->db);
 	assert(code == SQLITE_OK);
-	recent_free(s->recent);
+	storage_sqlite_identity_finish(s);
+	free(s->gathered.bytes);
 	storage_sqlite_rollup_finish(s);
 	storage_sqlite_dims_finish(s);
 	if (s->lock_fd >= 0)

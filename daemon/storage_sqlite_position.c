@@ -1,4 +1,5 @@
 /* How far the fold has come, what is pending, what ties an event to its sandbox. */
+#include "storage_sqlite_body.h"
 #include "storage_sqlite_rollup.h"
 
 #include <errno.h>
@@ -100,23 +101,31 @@ int storage_skip(struct storage *s, int64_t seq, const char *why)
 	return r;
 }
 
+static int hand_over(struct storage *s, sqlite3_stmt *statement, struct storage_body_block *block,
+		     storage_event_fn fn, void *ctx)
+{
+	struct storage_event event = {
+		.seq = sqlite3_column_int64(statement, 0),
+		.source_key = sqlite3_column_int64(statement, 1),
+		.time_s = sqlite3_column_int64(statement, 2),
+	};
+	event.received_unix_ms = event.time_s * 1000 + sqlite3_column_int64(statement, 3);
+	int r = storage_sqlite_body_read(s, block, event.seq, sqlite3_column_int64(statement, 4),
+					 sqlite3_column_int64(statement, 5), &event.body);
+	return r < 0 ? r : fn(ctx, &event);
+}
+
 int storage_pending(struct storage *s, int64_t after_seq, size_t limit, storage_event_fn fn,
 		    void *ctx)
 {
+	struct storage_body_block block = { 0 };
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_PENDING);
 	int r = storage_sqlite_bind(s, statement, "ii", after_seq, (int64_t)limit);
-	while (r == 0 && (r = storage_sqlite_step(s, statement)) == 1) {
-		struct storage_event event = {
-			.seq = sqlite3_column_int64(statement, 0),
-			.source_key = sqlite3_column_int64(statement, 1),
-			.received_unix_ms = sqlite3_column_int64(statement, 3),
-		};
-		event.body.s = (const char *)sqlite3_column_blob(statement, 2);
-		event.body.len = (size_t)sqlite3_column_bytes(statement, 2);
-		r = fn(ctx, &event);
-	}
+	while (r == 0 && (r = storage_sqlite_step(s, statement)) == 1)
+		r = hand_over(s, statement, &block, fn, ctx);
 	if (statement)
 		(void)sqlite3_reset(statement);
+	storage_sqlite_body_done(&block);
 	return r;
 }
 
@@ -140,9 +149,9 @@ int storage_due_sandboxes(struct storage *s, int64_t now_ms, char **ret_ids, siz
 int storage_put_link(struct storage *s, const struct storage_link *link)
 {
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_LINK);
-	int r = storage_sqlite_bind(s, statement, "izzzzz", link->seq, link->sandbox_key,
+	int r = storage_sqlite_bind(s, statement, "izzzzzi", link->seq, link->sandbox_key,
 				    link->run_key, link->template_key, link->build_key,
-				    link->team_key);
+				    link->team_key, link->time_s);
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
 	if (r < 0 || link->time_unix_ms == LEDGER_ABSENT)

@@ -1,6 +1,8 @@
 /* Retention's deletions, a few rows at a time, oldest first. What leaves the store stays in the
  * sums: it is added to the frozen ones, with which a rebuild begins.
  */
+#include "storage_sqlite_body.h"
+#include "storage_sqlite_identity.h"
 #include "storage_sqlite_rollup.h"
 
 #include <errno.h>
@@ -8,6 +10,7 @@
 
 struct old_event {
 	int64_t seq, time_s, kind, sandbox_key, template_key;
+	char id[EVENT_ID_MAX + 1];
 };
 
 static int read_old_events(struct storage *s, int64_t before_s, struct old_event *ret, size_t n,
@@ -15,15 +18,16 @@ static int read_old_events(struct storage *s, int64_t before_s, struct old_event
 {
 	*ret_n = 0;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_OLD_EVENTS);
-	int r = storage_sqlite_bind(s, statement, "iii", before_s, s->now.position.folded_seq,
-				    (int64_t)n);
+	int r = storage_sqlite_bind(s, statement, "ii", before_s, (int64_t)n);
 	while (r == 0 && *ret_n < n && (r = storage_sqlite_step(s, statement)) == 1) {
 		r = 0;
-		ret[(*ret_n)++] = (struct old_event) {
+		struct old_event *e = &ret[(*ret_n)++];
+		*e = (struct old_event) {
 			sqlite3_column_int64(statement, 0), sqlite3_column_int64(statement, 1),
 			sqlite3_column_int64(statement, 2), sqlite3_column_int64(statement, 3),
 			sqlite3_column_int64(statement, 4),
 		};
+		storage_sqlite_id(statement, 5, e->id);
 	}
 	if (statement)
 		(void)sqlite3_reset(statement);
@@ -58,7 +62,11 @@ static int prune_event(struct storage *s, const struct old_event *e)
 		r = run_with(s, SQL_LINK_DELETE, e->seq, e->time_s);
 	if (r == 0)
 		r = run_with(s, SQL_SKIPPED_DELETE, e->seq, 0);
-	return r < 0 ? r : run_with(s, SQL_EVENT_DELETE, e->seq, 0);
+	if (r == 0)
+		r = storage_sqlite_identity_prune(s, e->id, e->time_s, e->seq);
+	if (r == 0)
+		r = run_with(s, SQL_EVENT_DELETE, e->seq, 0);
+	return r < 0 ? r : storage_sqlite_body_prune(s, e->seq);
 }
 
 int storage_prune_events(struct storage *s, int64_t before_s, size_t n, size_t *ret_n,

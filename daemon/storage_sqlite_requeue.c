@@ -4,9 +4,7 @@
  * with it. Putting can end where the row already is (quarantined again, no room): that is undone to
  * a savepoint, so that nothing is counted or kept twice.
  */
-#include "storage_sqlite_internal.h"
-
-#include "clock.h"
+#include "storage_sqlite_identity.h"
 
 #include <errno.h>
 #include <string.h>
@@ -179,21 +177,15 @@ static int keep(struct storage *s, const struct storage_aside *aside, enum inges
 	return r < 0 ? r : storage_sqlite_run(s, statement);
 }
 
-static int64_t floor_seconds(int64_t ns)
-{
-	return ns / CLOCK_NS_PER_S - (ns % CLOCK_NS_PER_S < 0);
-}
-
 /* The event was delivered as often as its body came into quarantine. */
 static int add_deliveries(struct storage *s, const struct storage_aside *aside)
 {
 	const struct event *e = &aside->delivery.judged->event;
+	struct storage_known known;
 	if (aside->deliveries <= 1)
 		return 0;
-	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_ADD_DELIVERIES);
-	int r = storage_sqlite_bind(s, statement, "iiD", aside->deliveries - 1,
-				    floor_seconds(e->time_unix_ns), e->id);
-	return r < 0 ? r : storage_sqlite_run(s, statement);
+	int r = storage_sqlite_identity_find(s, e->id, storage_sqlite_event_second(e), &known);
+	return r <= 0 ? r : storage_sqlite_log_again(s, known.seq, aside->deliveries - 1);
 }
 
 static int run(struct storage *s, enum storage_sql sql)

@@ -51,6 +51,11 @@ static inline int64_t base_max_i64(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
+static inline size_t base_max_size(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
 static inline size_t base_min_size(size_t a, size_t b)
 {
 	return a < b ? a : b;

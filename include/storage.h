@@ -92,6 +92,7 @@ MUST_CHECK int storage_count_secret(struct storage *s, const struct storage_secr
 struct storage_event {
 	int64_t seq;
 	int64_t source_key;
+	int64_t time_s; /* whole seconds of the event's time */
 	struct span body;
 	int64_t received_unix_ms;
 };
@@ -121,7 +122,8 @@ MUST_CHECK int storage_save_sandbox(struct storage *s, struct ledger_sandbox *sa
 
 /* Ties an event to its sandbox, run and template. Keys may be 0. */
 struct storage_link {
-	int64_t seq, sandbox_key, run_key, template_key, build_key, team_key;
+	int64_t seq, time_s; /* as of its storage_event */
+	int64_t sandbox_key, run_key, template_key, build_key, team_key;
 	int64_t time_unix_ms; /* LEDGER_ABSENT: not to be counted (a skipped event) */
 	enum event_kind kind;
 };
@@ -247,8 +249,8 @@ MUST_CHECK int storage_skipped_next(struct storage *s, const char *source, int64
 /* Takes an event off the list of skipped ones. */
 MUST_CHECK int storage_unskip(struct storage *s, int64_t seq);
 
-/* Upkeep outside of a transaction: moves the write-ahead log into the database (PASSIVE: waits for
- * nobody). */
+/* Upkeep outside of a transaction, a slice a call: indexes what was stored, moves the write-ahead
+ * log into the database (PASSIVE: waits for nobody). */
 bool storage_wants_upkeep(const struct storage *s);
 MUST_CHECK int storage_maintain(struct storage *s);
 

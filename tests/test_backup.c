@@ -477,9 +477,9 @@ static void make_damaged(const char *path)
 /* Only who compares the index with the table can see it. */
 static void make_inconsistent(const char *path)
 {
-	with_sql(path,
-		 "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE UNIQUE "
-		 "INDEX event_identity ON event (time_s, seq)' WHERE name = 'event_identity'");
+	with_sql(path, "CREATE INDEX odd ON event (id); PRAGMA writable_schema = ON; UPDATE "
+		       "sqlite_schema SET sql = 'CREATE INDEX odd ON event (time_s, seq)' WHERE "
+		       "name = 'odd'");
 }
 
 static void make_torn(const char *path)

@@ -31,10 +31,11 @@ static void tell_nth(struct world *w, int n)
 
 static void spoil(struct world *w, int64_t seq)
 {
-	char sql[128];
+	char sql[256];
 	(void)snprintf(sql, sizeof(sql),
-		       "UPDATE event SET payload = '{\"secret-thing\":1}' WHERE seq = %lld",
-		       (long long)seq);
+		       "UPDATE body_block SET bodies = CAST('{\"secret-thing\":1}' AS BLOB) WHERE "
+		       "first_seq = %lld; UPDATE event SET body_len = 18 WHERE seq = %lld",
+		       (long long)seq, (long long)seq);
 	close_store(w);
 	change(w, sql);
 	open_store(w);
@@ -81,7 +82,7 @@ static void finds_the_one_that_fails_in_a_slice(void **state)
 	assert_int_equal(storage_commit(w->s), 0);
 	sqlite3 *db = NULL;
 	assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(db, "UPDATE event SET payload = '[]' WHERE seq IN (7, 30)",
+	assert_int_equal(sqlite3_exec(db, "UPDATE event SET body_len = 1 WHERE seq IN (7, 30)",
 				      NULL, NULL, NULL),
 			 SQLITE_OK);
 	(void)sqlite3_close(db);

@@ -4,7 +4,7 @@
 -- are integers since 1970 UTC. Money is integer nano-USD. NULL is "unknown", never 0. Words that come again and again
 -- (sources, types, templates, teams, …) are dimension rows with small integer keys.
 --
--- The log (event and what stands beside it) is written by deliveries and is the source of truth. The ledger (sandbox, run,
+-- The log (event, body_block and what stands beside them) is written by deliveries and is the source of truth. The ledger (sandbox, run,
 -- execution, event_link, loose_event) is derived from it by the projector, which moves folded_seq in the same transaction.
 
 -- Dimensions ----------------------------------------------------------------------------------------------------------
@@ -65,11 +65,25 @@ CREATE TABLE event (
     webhook_key INTEGER,                     -- unsigned header e2b-webhook-id, a word
     delivery_id ANY,                         -- unsigned header e2b-delivery-id of the first delivery
     deliveries INTEGER NOT NULL,             -- how often it was delivered
-    payload TEXT NOT NULL                    -- the signed body, byte for byte
+    body_at INTEGER NOT NULL,                -- where its body begins in its block, in bytes
+    body_len INTEGER NOT NULL
 ) STRICT;
 
--- Dedupe by (second, id): a repeat carries the same body, hence the same time; and inserts stay together on disk.
-CREATE UNIQUE INDEX event_identity ON event (time_s, id);
+-- The signed bodies, byte for byte, one behind another: a block holds those of the events from first_seq up to the next block.
+-- A block fills its pages and leaves the event rows narrow; it goes with its last event.
+CREATE TABLE body_block (
+    first_seq INTEGER PRIMARY KEY,
+    bodies BLOB NOT NULL
+) STRICT;
+
+-- Dedupe by (second, id): a repeat carries the same body, hence the same time. Rows come in large batches, sorted, long after
+-- their events (position.indexed_seq): the latest events are found in memory. A hash finds candidates; the event decides.
+CREATE TABLE event_identity (
+    time_s INTEGER NOT NULL,
+    id_hash INTEGER NOT NULL,                -- 16 bits, keyed by position.identity_key
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (time_s, id_hash, seq)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE quarantined_body (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -144,9 +158,11 @@ CREATE TABLE position (
     change_seq INTEGER NOT NULL,             -- the latest changed_seq given: one a transaction of the projector
     horizon_s INTEGER NOT NULL,              -- events before it are stale; never moves back
     schema_version INTEGER NOT NULL,         -- the same as PRAGMA user_version
-    migrated_ms INTEGER NOT NULL
+    migrated_ms INTEGER NOT NULL,
+    indexed_seq INTEGER NOT NULL,            -- event_identity holds every event up to here
+    identity_key INTEGER NOT NULL            -- of its hash, random
 ) STRICT;
-INSERT INTO position VALUES (1, 0, 0, 0, 1, 0, 0, 1, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
+INSERT INTO position VALUES (1, 0, 0, 0, 1, 0, 0, 1, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER), 0, random());
 
 -- Events that the fold failed on twice: kept in the log, left out of the ledger.
 CREATE TABLE skipped (
@@ -313,8 +329,10 @@ SELECT e.*, t.type, t.kind, t.version,
         iif(replace(e.body ->> '$.sandboxBuildId', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandboxBuildId', ''))) AS build_id,
     coalesce(iif(replace(e.body ->> '$.sandbox_team_id', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandbox_team_id', '')),
         iif(replace(e.body ->> '$.sandboxTeamId', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandboxTeamId', ''))) AS team_id
-FROM (SELECT *, iif(json_valid(payload), payload, '{}') AS body FROM event NOT INDEXED
-        WHERE seq > (SELECT folded_seq FROM position WHERE one = 1)) e
+FROM (SELECT *, iif(json_valid(payload), payload, '{}') AS body
+        FROM (SELECT e.*, CAST((SELECT substr(b.bodies, e.body_at + 1, e.body_len) FROM body_block b WHERE b.first_seq <= e.seq
+                    ORDER BY b.first_seq DESC LIMIT 1) AS TEXT) AS payload
+            FROM event e WHERE e.seq > (SELECT folded_seq FROM position WHERE one = 1))) e
     JOIN event_type t ON t.type_key = e.type_key;
 
 CREATE VIEW events AS
@@ -341,7 +359,8 @@ SELECT e.seq AS seq,
         || substr(hex(e.delivery_id), 9, 4) || '-' || substr(hex(e.delivery_id), 13, 4) || '-'
         || substr(hex(e.delivery_id), 17, 4) || '-' || substr(hex(e.delivery_id), 21)) ELSE e.delivery_id END AS delivery_id,
     e.deliveries AS deliveries,
-    e.payload AS payload
+    CAST((SELECT substr(b.bodies, e.body_at + 1, e.body_len) FROM body_block b WHERE b.first_seq <= e.seq
+        ORDER BY b.first_seq DESC LIMIT 1) AS TEXT) AS payload
 FROM event e
     JOIN event_link l ON l.seq = e.seq AND l.time_s = e.time_s
     JOIN event_type t ON t.type_key = e.type_key

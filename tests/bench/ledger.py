@@ -42,7 +42,7 @@ def generate(build, events, path):
 
 def sizes(path):
     """Bytes an event beyond the body, by table and index. Reads the whole file."""
-    sql = ("SELECT count(*), sum(length(CAST(payload AS BLOB))) FROM event;"
+    sql = ("SELECT count(*), sum(body_len) FROM event;"
            "SELECT name, sum(pgsize), sum(unused) FROM dbstat GROUP BY name ORDER BY 2 DESC;")
     run = subprocess.run(["sqlite3", "-readonly", "-separator", "\t", path, sql], stdin=subprocess.DEVNULL, text=True,
                          stdout=subprocess.PIPE, check=True)
@@ -51,7 +51,7 @@ def sizes(path):
     beyond = (os.path.getsize(path) - bodies) / events
     say("bytes an event beyond the body", f"{beyond:.1f}", BYTES_PER_EVENT, beyond <= BYTES_PER_EVENT)
     for name, size, unused in rows:
-        own = (int(size) - (bodies if name == "event" else 0)) / events
+        own = (int(size) - (bodies if name == "body_block" else 0)) / events
         if own >= 0.5:
             print(f"    {name:40} {own:14.1f}   of which unused {int(unused) / events:.1f}")
 

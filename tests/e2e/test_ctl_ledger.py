@@ -367,6 +367,7 @@ class Pruning(Ledger):
     def leap(self):
         """As after a clock that jumped: events of days to come, and retention that waits."""
         with contextlib.closing(sqlite3.connect(self.home.db)) as db:
-            db.execute("UPDATE event SET time_s = time_s + 5 * 86400 WHERE seq = (SELECT max(seq) FROM event)")
+            for table in ("event", "event_link"):
+                db.execute(f"UPDATE {table} SET time_s = time_s + 5 * 86400 WHERE seq = (SELECT max(seq) FROM event)")
             db.execute("UPDATE position SET prune_waits = 1")
             db.commit()
