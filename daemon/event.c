@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "event_data.h"
 #include "event_field.h"
+#include "signature.h"
 
 #include <string.h>
 
@@ -195,17 +196,20 @@ static int read_time(struct event *event, const struct envelope *e, char *detail
 	return 0;
 }
 
-static void set_id(struct event *event, struct span sent, const uint8_t digest[static 32])
+static int set_id(struct event *event, struct span sent, struct span body)
 {
 	if (sent.s) {
 		memcpy(event->id, sent.s, sent.len); /* at most EVENT_ID_MAX, as every id */
 		event->id[sent.len] = '\0';
-		return;
+		return 0;
 	}
+	uint8_t digest[32];
+	int r = signature_sha256(body.s, body.len, digest);
 	char *at = event->id;
 	at += snprintf(at, sizeof(event->id), "body:");
-	for (size_t i = 0; i < 16; i++)
+	for (size_t i = 0; i < 16 && r == 0; i++)
 		at += snprintf(at, 3, "%02x", digest[i]);
+	return r;
 }
 
 static int read_envelope(struct event *event, struct event_object o, struct envelope *e,
@@ -227,7 +231,7 @@ static int read_envelope(struct event *event, struct event_object o, struct enve
 	return 0;
 }
 
-int event_read(struct event *ret, const struct json_value *root, const uint8_t digest[static 32],
+int event_read(struct event *ret, const struct json_value *root, struct span body,
 	       char detail[static EVENT_DETAIL_MAX])
 {
 	struct envelope e;
@@ -250,8 +254,8 @@ int event_read(struct event *ret, const struct json_value *root, const uint8_t d
 	int r = read_envelope(ret, (struct event_object) { root, "" }, &e, detail);
 	if (r != 0)
 		return r;
-	set_id(ret, e.id, digest);
-	return event_data_read(ret, e.data, e.kill_reason, detail);
+	r = set_id(ret, e.id, body);
+	return r < 0 ? r : event_data_read(ret, e.data, e.kill_reason, detail);
 }
 
 void event_finish(struct event *event)

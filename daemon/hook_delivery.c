@@ -246,13 +246,18 @@ static void log_limited(const struct hook_delivery *d, struct log_limit *limit,
 		 LOG_NUM("held_back", held_back));
 }
 
+/* What is stored is in the store: a line for each would only cost time. */
 static void log_event(const struct hook_delivery *d, bool answered)
 {
+	enum log_level level =
+		d->answered == REPLY_QUARANTINED ? LOG_LEVEL_NOTICE : LOG_LEVEL_DEBUG;
+	if (!log_level_is_on(level))
+		return;
 	const struct event *event = &d->judged.event;
 	bool known = d->judged.has_event;
 	char type[EVENT_TYPE_MAX + 1], template[EVENT_ID_MAX + 1], sandbox[EVENT_ID_MAX + 1];
 
-	log_line(LOG_LEVEL_INFO, reply_name(d->answered), LOG_TEXT("source", d->source->name),
+	log_line(level, reply_name(d->answered), LOG_TEXT("source", d->source->name),
 		 LOG_TEXT("event_id", known ? event->id : NULL),
 		 LOG_TEXT("kind", known ? event_kind_name(event->kind) : NULL),
 		 LOG_TEXT("type", known ? text_of(event->type, type, sizeof(type)) : NULL),

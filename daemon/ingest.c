@@ -124,9 +124,7 @@ struct judging {
 
 static int judge_json(struct ingest_result *ret, const struct judging *j)
 {
-	int r = signature_sha256(j->body.s, j->body.len, ret->digest);
-	if (r == 0)
-		r = json_parse(j->body.s, j->body.len, &ret->doc);
+	int r = json_parse(j->body.s, j->body.len, &ret->doc);
 	if (r <= 0)
 		return r;
 	enum ingest_reason reason = reason_of_json((enum json_outcome)r);
@@ -134,9 +132,9 @@ static int judge_json(struct ingest_result *ret, const struct judging *j)
 	return judged(ret, forged ? INGEST_REJECT : INGEST_QUARANTINE, reason);
 }
 
-static int judge_event(struct ingest_result *ret)
+static int judge_event(struct ingest_result *ret, const struct judging *j)
 {
-	int r = event_read(&ret->event, json_root(ret->doc), ret->digest, ret->detail);
+	int r = event_read(&ret->event, json_root(ret->doc), j->body, ret->detail);
 	if (r > 0)
 		return judged(ret, INGEST_QUARANTINE, reason_of_event((enum event_problem)r));
 	if (r < 0)
@@ -150,16 +148,17 @@ static int judge_time(struct ingest_result *ret, const struct judging *j)
 {
 	char is[CLOCK_TEXT_MAX], limit[CLOCK_TEXT_MAX];
 	int64_t event_ms = ret->event.time_unix_ns / CLOCK_NS_PER_MS;
-	(void)clock_format_ms(event_ms, is);
 	if (event_ms > j->received_unix_ms + INGEST_FUTURE_MAX_MS) {
 		(void)snprintf(ret->detail, sizeof(ret->detail),
-			       "time %s is more than an hour after its receipt at %s", is,
+			       "time %s is more than an hour after its receipt at %s",
+			       clock_format_ms(event_ms, is),
 			       clock_format_ms(j->received_unix_ms, limit));
 		return judged(ret, INGEST_QUARANTINE, INGEST_REASON_FUTURE);
 	}
 	if (j->horizon_unix_s != 0 && event_ms < j->horizon_unix_s * MS_PER_S) {
 		(void)snprintf(ret->detail, sizeof(ret->detail),
-			       "time %s is before the retention horizon %s", is,
+			       "time %s is before the retention horizon %s",
+			       clock_format_ms(event_ms, is),
 			       clock_format_ms(j->horizon_unix_s * MS_PER_S, limit));
 		return judged(ret, INGEST_QUARANTINE, INGEST_REASON_STALE);
 	}
@@ -206,7 +205,7 @@ static int judge_content(struct ingest_result *ret, const struct judging *j)
 {
 	int r = judge_json(ret, j);
 	if (r == 0)
-		r = judge_event(ret);
+		r = judge_event(ret, j);
 	if (r == 0)
 		r = judge_time(ret, j);
 	if (r == 0)

@@ -2,26 +2,35 @@
  *
  * What stands: a document is one object of at most JSON_NODES_MAX values and JSON_DEPTH_MAX levels,
  * its strings are valid UTF-8 without NUL, and no object in it has two equal keys. Recursion over a
- * tree is therefore bounded. cJSON is seen here only. Of its globals only the error position is
- * touched (and never read), so documents of different threads do not meet. The process must stay
- * in the C locale: numbers go through strtod and printf.
+ * tree is therefore bounded. cJSON is seen here only. Of its globals the error position is touched
+ * (and never read), and the allocator, once: a tree lives in an arena of its document, to which the
+ * thread that builds it points. The process must stay in the C locale: numbers go through strtod
+ * and printf.
  */
 #include "json.h"
 
+#include "arena.h"
 #include "buffer.h"
 #include "json_scan.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 /* Up to here comparing all pairs is cheaper than sorting. */
 #define KEYS_PAIRWISE_MAX 16
 
+/* Nodes and strings of a usual body need about this much for each of its bytes. */
+#define TREE_BYTES_PER_BYTE 4
+
 struct json_doc {
-	cJSON *root;
+	struct arena arena;
+	cJSON *root; /* in it */
 };
+
+static _Thread_local struct arena *building; /* where cJSON allocates meanwhile */
 
 static const cJSON *item(const struct json_value *v)
 {
@@ -77,19 +86,38 @@ static int check_keys(const cJSON *container)
 	return keys_collide_pairwise(container) ? JSON_DUPLICATE_KEY : 0;
 }
 
-/* The tree of a text that the scanner accepted. That cJSON refuses it can only mean no memory. */
-static cJSON *build_tree(const char *text, size_t len, bool repair)
+static void *allocate(size_t size)
 {
-	const char *end = NULL;
-	if (!repair)
-		return cJSON_ParseWithLengthOpts(text, len, &end, 0);
-	CLEANUP_FREE char *copy = malloc(len + 1);
-	if (!copy)
+	return arena_alloc(building, size);
+}
+
+static void let_go(void *piece)
+{
+}
+
+static void set_allocator(void)
+{
+	cJSON_InitHooks(&(cJSON_Hooks) { .malloc_fn = allocate, .free_fn = let_go });
+}
+
+/* The tree of a text that the scanner accepted. That cJSON refuses it can only mean no memory. */
+static cJSON *build_tree(struct arena *arena, const char *text, size_t len, bool repair)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	(void)pthread_once(&once, set_allocator);
+	char *copy = repair ? arena_alloc(arena, len + 1) : NULL;
+	if (repair && !copy)
 		return NULL;
-	memcpy(copy, text, len);
-	copy[len] = '\0';
-	json_scan_repair(copy, len);
-	return cJSON_ParseWithLengthOpts(copy, len, &end, 0);
+	if (copy) {
+		memcpy(copy, text, len);
+		copy[len] = '\0';
+		json_scan_repair(copy, len);
+	}
+	const char *end = NULL;
+	building = arena;
+	cJSON *root = cJSON_ParseWithLengthOpts(copy ? copy : text, len, &end, 0);
+	building = NULL;
+	return root;
 }
 
 static void free_doc(struct json_doc **doc)
@@ -106,7 +134,8 @@ int json_parse(const char *text, size_t len, struct json_doc **ret_doc)
 	CLEANUP(free_doc) struct json_doc *doc = calloc(1, sizeof(*doc));
 	if (!doc)
 		return -ENOMEM;
-	doc->root = build_tree(text, len, repair);
+	if (arena_init(&doc->arena, TREE_BYTES_PER_BYTE * len + sizeof(cJSON)) == 0)
+		doc->root = build_tree(&doc->arena, text, len, repair);
 	if (!doc->root)
 		return -ENOMEM;
 	r = check_keys(doc->root);
@@ -121,7 +150,7 @@ void json_doc_free(struct json_doc *doc)
 {
 	if (!doc)
 		return;
-	cJSON_Delete(doc->root);
+	arena_finish(&doc->arena);
 	free(doc);
 }
 

@@ -235,9 +235,14 @@ static void build_json(struct line *line, enum log_level level, const char *mess
 	put_tail(line, line->cut ? ",\"truncated\":true}\n" : "}\n");
 }
 
+bool log_level_is_on(enum log_level level)
+{
+	return (int)level <= atomic_load(&level_now);
+}
+
 void log_write(enum log_level level, const char *message, const struct log_field *fields, size_t n)
 {
-	if ((int)level > atomic_load(&level_now))
+	if (!log_level_is_on(level))
 		return;
 	int saved_errno = errno;
 	struct line line;

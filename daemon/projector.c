@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define SLOTS 1024 /* of the table of touched sandboxes; a power of two, above any slice */
+#define SLOTS 2048 /* of the table of touched sandboxes; a power of two, above any slice */
 #define SLICE_MAX (SLOTS / 2)
 #define TRIES_MAX 2
 #define COPY_SANDBOXES 16
@@ -294,12 +294,9 @@ static int fold_event(struct projector *p, const struct storage_event *stored,
 
 static int read_event(struct span body, struct json_doc **ret_doc, struct event *ret)
 {
-	uint8_t digest[32];
 	char detail[160];
-	int r = signature_sha256(body.s, body.len, digest);
-	if (r == 0)
-		r = json_parse(body.s, body.len, ret_doc);
-	return r ? r : event_read(ret, json_root(*ret_doc), digest, detail);
+	int r = json_parse(body.s, body.len, ret_doc);
+	return r ? r : event_read(ret, json_root(*ret_doc), body, detail);
 }
 
 static int took(struct projector *p, const struct storage_event *stored)

@@ -4,6 +4,7 @@
 #include "storage_sqlite_identity.h"
 
 #include "clock.h"
+#include "signature.h"
 
 #include <errno.h>
 #include <string.h>
@@ -75,17 +76,14 @@ static int quarantine_has_room(struct storage *s, const struct put *p, bool *ret
 	return r;
 }
 
-static struct span digest_span(const struct storage_delivery *d)
-{
-	return (struct span) { (const char *)d->judged->digest, 16 };
-}
+#define DIGEST_KEPT 16 /* bytes; the rest of the SHA-256 tells nothing more */
 
 /* Counts a repeat of what is kept already: that needs no room. */
-static int quarantine_again(struct storage *s, const struct put *p, enum ingest_reason reason,
-			    bool *ret_known)
+static int quarantine_again(struct storage *s, const struct put *p, struct span digest,
+			    enum ingest_reason reason, bool *ret_known)
 {
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_QUARANTINE_AGAIN);
-	int r = storage_sqlite_bind(s, statement, "ibc", p->source_key, digest_span(p->delivery),
+	int r = storage_sqlite_bind(s, statement, "ibc", p->source_key, digest,
 				    ingest_reason_name(reason));
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
@@ -98,9 +96,13 @@ static int put_quarantined(struct storage *s, const struct put *p, enum ingest_r
 {
 	const struct storage_delivery *d = p->delivery;
 	bool known = false, room = false;
-	int r = expire_quarantine(s, d->received_unix_ms);
+	uint8_t bytes[32];
+	const struct span digest = { (const char *)bytes, DIGEST_KEPT };
+	int r = signature_sha256(d->body.s, d->body.len, bytes);
 	if (r == 0)
-		r = quarantine_again(s, p, reason, &known);
+		r = expire_quarantine(s, d->received_unix_ms);
+	if (r == 0)
+		r = quarantine_again(s, p, digest, reason, &known);
 	*ret_outcome = STORAGE_QUARANTINED;
 	if (r < 0 || known)
 		return r;
@@ -117,7 +119,7 @@ static int put_quarantined(struct storage *s, const struct put *p, enum ingest_r
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_QUARANTINE_INSERT);
 	r = storage_sqlite_bind(s, statement, "iicczdbb", p->source_key, d->received_unix_ms,
 				ingest_reason_name(reason), detail, webhook_key, d->delivery_id,
-				digest_span(d), d->body);
+				digest, d->body);
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
 	return r < 0 ? r : side_add(s, "quarantine", p->source_key, 1, (int64_t)d->body.len, 0);

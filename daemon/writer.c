@@ -19,9 +19,11 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define SLICE_US 3000
-#define SLICE_EVENTS 256
-#define FOLD_EVERY_MS 100 /* under load: at the latest; or when SLICE_EVENTS are pending */
+#define FOLD_US 8000
+#define FOLD_EVENTS 1024 /* so many are worth a slice: each rewrites the last page of every table  \
+			  */
+#define FOLD_EVERY_MS 200 /* fewer wait so long for more */
+#define ASIDE_US 3000
 #define TICK_MS 1000
 #define SECRETS_MAX 512 /* sources x secrets */
 #define RETRY_MS 1000 /* pause of the projector after the store failed */
@@ -53,7 +55,7 @@ struct writer {
 	/* writer thread only */
 	const struct config *config;
 	int64_t last_fold_ms, last_tick_ms, retry_fold_ms;
-	bool more_to_fold, more_aside, aliases_due, do_rebuild, do_prune;
+	bool more_to_fold, has_pending, more_aside, aliases_due, do_rebuild, do_prune;
 	struct log_limit complaint;
 };
 
@@ -434,7 +436,7 @@ static void tick(struct writer *w, int64_t now_ms)
 
 static void fold(struct writer *w, int64_t now_ms)
 {
-	int r = projector_step(w->projector, SLICE_US, SLICE_EVENTS, &w->more_to_fold);
+	int r = projector_step(w->projector, FOLD_US, FOLD_EVENTS, &w->more_to_fold);
 	w->last_fold_ms = now_ms;
 	if (r < 0) {
 		complain(w, "the ledger could not be written", r);
@@ -450,7 +452,7 @@ static void work_aside(struct writer *w, int64_t now_ms)
 	bool rebuilding = rebuild_has_work(w->rebuild);
 	int r = 0;
 	if (rebuilding)
-		r = rebuild_step(w->rebuild, SLICE_US);
+		r = rebuild_step(w->rebuild, ASIDE_US);
 	else if (retention_has_work(w->retention))
 		r = retention_step(w->retention);
 	if (r < 0) {
@@ -469,16 +471,26 @@ static int64_t unfolded(struct writer *w)
 	return storage_position(w->s, &at) < 0 ? 0 : at.stored_seq - at.folded_seq;
 }
 
-static void upkeep(struct writer *w, bool busy)
+/* Folding can wait for more events, but not long; what one slice left over does not wait. */
+static void fold_if_due(struct writer *w, int64_t now_ms)
 {
-	int64_t now_ms = clock_mono_ms(), pending = unfolded(w);
-	bool due = !busy || pending >= SLICE_EVENTS || now_ms - w->last_fold_ms >= FOLD_EVERY_MS;
-	bool paused = now_ms < w->retry_fold_ms;
-	w->more_to_fold = pending > 0 && !paused;
-	if (w->more_to_fold && due)
+	int64_t pending = unfolded(w);
+	bool due = w->more_to_fold || pending >= FOLD_EVENTS ||
+		   now_ms - w->last_fold_ms >= FOLD_EVERY_MS;
+	w->more_to_fold = false;
+	if (pending > 0 && due)
 		fold(w, now_ms);
+}
+
+static void upkeep(struct writer *w)
+{
+	int64_t now_ms = clock_mono_ms();
+	bool paused = now_ms < w->retry_fold_ms;
+	if (!paused)
+		fold_if_due(w, now_ms);
+	w->has_pending = !paused && unfolded(w) > 0;
 	w->more_aside = false;
-	if (!paused && pending < SLICE_EVENTS)
+	if (!paused && unfolded(w) < FOLD_EVENTS)
 		work_aside(w, now_ms);
 	if (storage_wants_upkeep(w->s)) {
 		int r = storage_maintain(w->s);
@@ -539,7 +551,9 @@ static void wait_for_work(struct writer *w)
 {
 	struct timespec until;
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	int64_t ms = w->retry_fold_ms > clock_mono_ms() ? 100 : TICK_MS;
+	int64_t now_ms = clock_mono_ms(), ms = w->retry_fold_ms > now_ms ? 100 : TICK_MS;
+	if (w->has_pending)
+		ms = base_max_i64(0, w->last_fold_ms + FOLD_EVERY_MS - now_ms);
 	until.tv_nsec += (ms % 1000) * 1000000;
 	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
@@ -551,8 +565,7 @@ static void wait_for_work(struct writer *w)
 
 /* Takes what there is to do; false when there is nothing more and the end has come. */
 static bool next_work(struct writer *w, struct writer_job **ret_jobs,
-		      struct writer_task **ret_tasks, const struct config **ret_config,
-		      bool *ret_busy)
+		      struct writer_task **ret_tasks, const struct config **ret_config)
 {
 	(void)pthread_mutex_lock(&w->lock);
 	if (!w->more_to_fold && !w->more_aside)
@@ -564,7 +577,6 @@ static bool next_work(struct writer *w, struct writer_job **ret_jobs,
 	w->last_task = &w->first_task;
 	*ret_config = w->next_config;
 	w->next_config = NULL;
-	*ret_busy = w->first != NULL;
 	w->do_rebuild = w->wants_rebuild;
 	w->do_prune = w->wants_prune;
 	w->wants_rebuild = w->wants_prune = false;
@@ -579,8 +591,7 @@ static void *run(void *ctx)
 	struct writer_job *jobs;
 	struct writer_task *tasks;
 	const struct config *config;
-	bool busy;
-	while (next_work(w, &jobs, &tasks, &config, &busy)) {
+	while (next_work(w, &jobs, &tasks, &config)) {
 		if (config)
 			take_config(w, config);
 		if (jobs)
@@ -590,7 +601,7 @@ static void *run(void *ctx)
 			run_task(w, task);
 		}
 		take_requests(w);
-		upkeep(w, busy);
+		upkeep(w);
 		publish_aside(w);
 	}
 	return NULL;
@@ -627,7 +638,7 @@ void writer_stop(struct writer *w)
 	int64_t until_ms = clock_mono_ms() + 1000;
 	bool more = true;
 	while (more && clock_mono_ms() < until_ms)
-		if (projector_step(w->projector, SLICE_US, SLICE_EVENTS, &more) < 0)
+		if (projector_step(w->projector, FOLD_US, FOLD_EVENTS, &more) < 0)
 			break;
 	if (storage_maintain(w->s) < 0)
 		complain(w, "the write-ahead log could not be moved into the database", -EIO);

@@ -101,11 +101,11 @@ enum event_problem {
 };
 const char *event_problem_name(enum event_problem problem);
 
-/* Reads an event. `digest` is the SHA-256 of the raw body, for bodies without an id. On a positive
+/* Reads an event. `body` is the raw body, whose SHA-256 names it where it has no id. On a positive
  * problem, `detail` names the field ("event_data.execution.started_at: not RFC 3339"), printable
  * ASCII. -ENOMEM. Call event_finish in every case. */
-MUST_CHECK int event_read(struct event *ret, const struct json_value *root,
-			  const uint8_t digest[static 32], char detail[static EVENT_DETAIL_MAX]);
+MUST_CHECK int event_read(struct event *ret, const struct json_value *root, struct span body,
+			  char detail[static EVENT_DETAIL_MAX]);
 void event_finish(struct event *event);
 
 const char *event_kind_name(enum event_kind kind); /* "created" … */

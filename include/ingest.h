@@ -80,7 +80,6 @@ struct ingest_result {
 					   text of a secret, signature or body */
 	bool verified; /* the signature was right; then `match` says with which secret */
 	struct signature_match match;
-	uint8_t digest[32]; /* SHA-256 of the body, where verified or only the body was judged */
 	bool has_event; /* stored, filtered; and quarantined as future or stale */
 	struct event event;
 	struct json_doc *doc; /* what `event` points into */

@@ -41,6 +41,9 @@ struct log_field {
  * names what standard error is. Before the first call: info, text. */
 void log_configure(enum log_level level, enum log_format format);
 
+/* Would a line of this level be written? For lines that cost something to make. */
+bool log_level_is_on(enum log_level level);
+
 /* Writes one line if `level` is enabled; errno is kept. `fields` may be NULL when n is 0. Control
  * characters are escaped in the message too, but only a field tells input apart from our words. A
  * line cut at LOG_LINE_MAX ends in ` ...` (JSON: `"truncated":true`). */

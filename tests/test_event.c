@@ -12,9 +12,6 @@
 
 #define BODY_MAX ((size_t)2 << 20)
 
-static const uint8_t digest[32] = { 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0x10,
-				    0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe, 0xff, 0xff };
-
 /* A body and what became of it; release with done(). */
 struct reading {
 	int outcome; /* of json_parse if doc is NULL */
@@ -31,7 +28,8 @@ static struct reading read_bytes(const char *body, size_t len)
 	memcpy(copy, body, len);
 	r.outcome = json_parse(copy, len, &r.doc);
 	if (r.outcome == 0)
-		r.outcome = event_read(&r.event, json_root(r.doc), digest, r.detail);
+		r.outcome = event_read(&r.event, json_root(r.doc), (struct span) { copy, len },
+				       r.detail);
 	return r; /* the event moves here, and must not mind */
 }
 
@@ -242,7 +240,7 @@ static void reads_the_first_version_by_category_and_label(void **state)
 	assert_int_equal(r.outcome, 0);
 	assert_int_equal(r.event.kind, EVENT_CREATED);
 	assert_span(r.event.type, "sandbox.lifecycle.created");
-	assert_string_equal(r.event.id, "body:0123456789abcdef1032547698badcfe");
+	assert_string_equal(r.event.id, "body:a6d9d49496382cabe41caf61c1df65f9");
 	assert_span(r.event.sandbox_id, "iw6hr4ug7uwvhwprfbghp");
 	assert_span(r.event.run_id, "7f722729-caf1-4a78-a732-682b6153da2b");
 	assert_span(r.event.template_id, "k3v9x2m7q1w8e5r4t6y0");
@@ -895,19 +893,23 @@ static void takes_the_senders_cost_only_in_usd(void **state)
 
 static void makes_an_id_from_the_body_where_none_was_sent(void **state)
 {
-	static const char *const ids[] = {
-		"",
-		"\"id\":null,",
-		"\"id\":\"\",",
-		"\"id\":\"00000000-0000-0000-0000-000000000000\",",
-		"\"event_id\":\"00000000000000000000000000000000\",",
+	static const struct {
+		const char *sent, *id;
+	} ids[] = {
+		{ "", "body:2ef97bb43de56571e7bbee8dd0e11e25" },
+		{ "\"id\":null,", "body:d1048621038bfde15ed0987774c5cf85" },
+		{ "\"id\":\"\",", "body:7bd99c1099c8bfc4958c78b3591ad962" },
+		{ "\"id\":\"00000000-0000-0000-0000-000000000000\",",
+		  "body:5935b1b1ac82de3c9cd6dd826389e405" },
+		{ "\"event_id\":\"00000000000000000000000000000000\",",
+		  "body:d6b327b73bcb3642d8d77fb061023e2e" },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
 		char body[200];
 		(void)snprintf(body, sizeof(body), "{%s\"type\":\"a\",\"occurred_at_ms\":1}",
-			       ids[i]);
+			       ids[i].sent);
 		AUTO_READING r = accepted(body);
-		assert_string_equal(r.event.id, "body:0123456789abcdef1032547698badcfe");
+		assert_string_equal(r.event.id, ids[i].id);
 	}
 	AUTO_READING almost = accepted("{\"id\":\"00000000-0000-0000-0000-000000000001\","
 				       "\"type\":\"a\",\"occurred_at_ms\":1}");

@@ -20,7 +20,6 @@
 
 #define BATCH 4000
 /* Events. Rarely, so that a page that is changed again and again is moved once. */
-#define CHECKPOINT 100000
 #define DAY_MS INT64_C(86400000)
 #define SAY_EVERY INT64_C(1000000)
 #define EVENTS_MIN 1000 /* fewer tell nothing */
@@ -196,7 +195,7 @@ static int fill(struct generator *g)
 		if (more < 0)
 			return more;
 		int r = fold(g);
-		if (r == 0 && g->n_events / CHECKPOINT != before / CHECKPOINT)
+		while (r == 0 && storage_wants_upkeep(g->storage))
 			r = storage_maintain(g->storage);
 		if (r < 0)
 			return r;

@@ -188,6 +188,7 @@ class Quarantine(Case):
 
 class Log(Case):
     def test_says_one_line_for_each_delivery_and_never_its_body_or_signature(self):
+        self.home.configure(extra="[log]\nlevel = debug\n")
         daemon = self.start()
         body = event(event_data={"sandbox_metadata": {"note": "SECRET-OF-THE-PAYLOAD", "line": "a\r\nforged line"}})
         daemon.post(body)

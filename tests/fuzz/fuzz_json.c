@@ -81,7 +81,6 @@ static void check_detail(const char *detail)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const uint8_t digest[32] = { 0xab, 0xcd };
 	struct json_doc *doc = NULL;
 	int r = json_parse((const char *)data, size, &doc);
 	check(r >= 0 && r <= JSON_DUPLICATE_KEY);
@@ -91,7 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_round_trip(json_root(doc));
 	struct event event;
 	char detail[EVENT_DETAIL_MAX];
-	r = event_read(&event, json_root(doc), digest, detail);
+	r = event_read(&event, json_root(doc), (struct span) { (const char *)data, size }, detail);
 	check(r >= 0 && r <= EVENT_CONFLICT);
 	if (r == 0)
 		check_event(&event);

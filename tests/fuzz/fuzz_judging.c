@@ -91,7 +91,6 @@ static void check_agreement(const struct ingest_result *whole, const struct inge
 	check(body->verdict == (forged ? INGEST_QUARANTINE : whole->verdict));
 	check(body->reason == whole->reason && strcmp(body->detail, whole->detail) == 0);
 	check(whole->verified && !body->verified);
-	check(memcmp(whole->digest, body->digest, sizeof(body->digest)) == 0);
 	check(!body->has_event || strcmp(whole->event.id, body->event.id) == 0);
 }
 
