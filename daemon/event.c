@@ -288,6 +288,12 @@ const char *event_problem_name(enum event_problem problem)
 	return "unknown";
 }
 
+int64_t event_second(const struct event *event)
+{
+	int64_t ns = event->time_unix_ns;
+	return ns / CLOCK_NS_PER_S - (ns % CLOCK_NS_PER_S < 0);
+}
+
 const char *event_kind_name(enum event_kind kind)
 {
 	return kind_names[kind];

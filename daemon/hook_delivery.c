@@ -97,6 +97,7 @@ struct hook_delivery *hook_delivery_new(struct hook_server *server, struct httpd
 		config_unref(config);
 		return NULL;
 	}
+	d->judged = ingest_result_new();
 	d->server = server;
 	d->loop = httpd_loop_of(r);
 	d->config = config;
@@ -105,7 +106,7 @@ struct hook_delivery *hook_delivery_new(struct hook_server *server, struct httpd
 	buffer_init(&d->body, (size_t)source->max_body);
 	find_texts(d, r);
 	find_sender(d, r);
-	if (keep_texts(d) != 0) {
+	if (!d->judged || keep_texts(d) != 0) {
 		hook_delivery_release(d);
 		return NULL;
 	}
@@ -126,7 +127,7 @@ void hook_delivery_release(struct hook_delivery *d)
 	if (d->request || d->lent)
 		return;
 	drop_body(d);
-	ingest_result_finish(&d->judged);
+	ingest_result_unref(d->judged);
 	config_unref(d->config);
 	free(d->texts);
 	free(d);
@@ -171,19 +172,19 @@ int hook_delivery_judge(struct hook_delivery *d)
 	d->received_unix_ms = clock_unix_ms();
 	delivery.received_unix_ms = d->received_unix_ms;
 	delivery.signed_part.now_unix_s = d->received_unix_ms / 1000;
-	r = ingest_judge(&d->judged, &d->source->policy, &d->config->lookup, &delivery, horizon);
+	r = ingest_judge(d->judged, &d->source->policy, &d->config->lookup, &delivery, horizon);
 	if (r != 0)
 		return r;
-	d->reason = d->judged.reason;
-	if (d->judged.verified) {
-		signature_keyring_fingerprint(d->source->policy.keyring, d->judged.match.position,
+	d->reason = d->judged->reason;
+	if (d->judged->verified) {
+		signature_keyring_fingerprint(d->source->policy.keyring, d->judged->match.position,
 					      fingerprint);
 		d->server->sink.count_secret(d->server->sink.ctx, d->source->name,
-					     d->judged.match.position, fingerprint,
+					     d->judged->match.position, fingerprint,
 					     d->received_unix_ms);
 	}
 	/* What is only counted needs no body any more. */
-	if (d->judged.verdict == INGEST_FILTERED || d->reason == INGEST_REASON_SIGNATURE_MISSING ||
+	if (d->judged->verdict == INGEST_FILTERED || d->reason == INGEST_REASON_SIGNATURE_MISSING ||
 	    d->reason == INGEST_REASON_SIGNATURE_MALFORMED)
 		drop_body(d);
 	return 0;
@@ -193,9 +194,9 @@ void hook_delivery_judge_too_large(struct hook_delivery *d, int64_t body_len)
 {
 	drop_body(d);
 	d->body_len = body_len;
-	d->judged.verdict = INGEST_REJECT;
-	d->judged.reason = INGEST_REASON_BODY_TOO_LARGE;
-	d->reason = d->judged.reason;
+	d->judged->verdict = INGEST_REJECT;
+	d->judged->reason = INGEST_REASON_BODY_TOO_LARGE;
+	d->reason = d->judged->reason;
 }
 
 void hook_delivery_fill_job(struct hook_delivery *d)
@@ -216,10 +217,11 @@ void hook_delivery_fill_job(struct hook_delivery *d)
 			.received_unix_ms = d->received_unix_ms,
 			.body = body,
 			.body_len = d->body_len,
-			.judged = &d->judged,
+			.judged = d->judged,
 		},
-		.durable = d->judged.verdict == INGEST_STORE ||
-			   d->judged.verdict == INGEST_QUARANTINE,
+		.shared = d->judged,
+		.durable = d->judged->verdict == INGEST_STORE ||
+			   d->judged->verdict == INGEST_QUARANTINE,
 	};
 }
 
@@ -253,8 +255,8 @@ static void log_event(const struct hook_delivery *d, bool answered)
 		d->answered == REPLY_QUARANTINED ? LOG_LEVEL_NOTICE : LOG_LEVEL_DEBUG;
 	if (!log_level_is_on(level))
 		return;
-	const struct event *event = &d->judged.event;
-	bool known = d->judged.has_event;
+	const struct event *event = &d->judged->event;
+	bool known = d->judged->has_event;
 	char type[EVENT_TYPE_MAX + 1], template[EVENT_ID_MAX + 1], sandbox[EVENT_ID_MAX + 1];
 
 	log_line(level, reply_name(d->answered), LOG_TEXT("source", d->source->name),
@@ -267,7 +269,7 @@ static void log_event(const struct hook_delivery *d, bool answered)
 			  known ? text_of(event->template_id, template, sizeof(template)) : NULL),
 		 LOG_TEXT("reason",
 			  d->reason == INGEST_REASON_NONE ? NULL : ingest_reason_name(d->reason)),
-		 LOG_TEXT("detail", d->judged.detail[0] ? d->judged.detail : NULL),
+		 LOG_TEXT("detail", d->judged->detail[0] ? d->judged->detail : NULL),
 		 LOG_TEXT("answered", answered ? NULL : "no"));
 }
 

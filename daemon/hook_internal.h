@@ -27,7 +27,7 @@ struct hook_delivery {
 	size_t charged; /* of the body memory */
 	int64_t body_len; /* received, or declared when refused for it */
 	int64_t received_unix_ms;
-	struct ingest_result judged;
+	struct ingest_result *judged; /* a reference: the fold may keep one, too */
 	enum reply_kind answered;
 	bool is_answered;
 	enum ingest_reason reason; /* of the answer: the store may have another than the verdict */

@@ -41,7 +41,7 @@ static void answer(struct hook_delivery *d, enum reply_kind kind)
 {
 	struct httpd_answer text = {
 		.kind = kind,
-		.event_id = d->judged.has_event ? d->judged.event.id : NULL,
+		.event_id = d->judged->has_event ? d->judged->event.id : NULL,
 		.reason = d->reason == INGEST_REASON_NONE ? NULL : ingest_reason_name(d->reason),
 	};
 
@@ -331,7 +331,7 @@ static void on_complete(void *ctx, struct httpd_request *r)
 		answer(d, REPLY_UNAVAILABLE);
 		return;
 	}
-	switch (d->judged.verdict) {
+	switch (d->judged->verdict) {
 	case INGEST_STORE:
 	case INGEST_QUARANTINE:
 		lend_and_wait(d);

@@ -9,6 +9,7 @@
 
 #include "clock.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #define JUDGED 1
@@ -258,6 +259,36 @@ int ingest_judge_body(struct ingest_result *ret, const struct ingest_policy *pol
 		.horizon_unix_s = horizon_unix_s,
 	};
 	return judge_content(ret, &j);
+}
+
+/* What ingest_result_new gives out is the first member of this. */
+struct shared {
+	struct ingest_result result;
+	atomic_uint refs;
+};
+
+struct ingest_result *ingest_result_new(void)
+{
+	struct shared *shared = calloc(1, sizeof(*shared));
+	if (!shared)
+		return NULL;
+	atomic_init(&shared->refs, 1);
+	return &shared->result;
+}
+
+struct ingest_result *ingest_result_ref(struct ingest_result *result)
+{
+	(void)atomic_fetch_add(&((struct shared *)(void *)result)->refs, 1);
+	return result;
+}
+
+void ingest_result_unref(struct ingest_result *result)
+{
+	struct shared *shared = (struct shared *)(void *)result;
+	if (!shared || atomic_fetch_sub(&shared->refs, 1) > 1)
+		return;
+	ingest_result_finish(&shared->result);
+	free(shared);
 }
 
 void ingest_result_finish(struct ingest_result *result)

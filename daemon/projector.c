@@ -9,6 +9,7 @@
 
 #include "clock.h"
 #include "config.h"
+#include "ingest.h"
 #include "json.h"
 #include "log.h"
 
@@ -21,6 +22,7 @@
 #define COPY_SANDBOXES 16
 #define TICK_SANDBOXES_MAX 256
 #define NAME_MAX_LEN 160
+#define OFFERED 2048 /* events kept as read; a power of two, above what is pending at rest */
 
 struct projector_sized {
 	int64_t key; /* template */
@@ -40,8 +42,7 @@ struct projector {
 	struct ledger_sandbox *touched[SLOTS];
 	size_t n_touched;
 	struct projector_execution {
-		struct json_doc *doc; /* what event points into */
-		struct event *event;
+		struct ingest_result *read; /* a reference; holds the event */
 		int64_t seq, received_unix_ms;
 		struct ledger_sandbox *sandbox;
 		int64_t run_key;
@@ -50,6 +51,14 @@ struct projector {
 	size_t n_executions, executions_size;
 	int64_t last_seq;
 	int64_t deadline_us;
+
+	/* Events as they were read when they came, in the place of seq modulo OFFERED. */
+	struct projector_offer {
+		int64_t seq, source_key, received_unix_ms;
+		struct ingest_result *read; /* a reference; NULL: none */
+	} offered[OFFERED];
+	int64_t first_offered; /* none before it */
+
 	int64_t refold_until; /* the live watermark */
 	bool refolding; /* into the shadow: what the live fold skipped is skipped again */
 	size_t left, n_folded;
@@ -115,16 +124,9 @@ int projector_new(struct storage *s, struct projector **ret)
 	return 0;
 }
 
-static void free_event(struct event **event)
+static void unref_read(struct ingest_result **read)
 {
-	if (*event)
-		event_finish(*event);
-	free(*event);
-}
-
-static void free_doc(struct json_doc **doc)
-{
-	json_doc_free(*doc);
+	ingest_result_unref(*read);
 }
 
 static void finish_slice(struct projector *p)
@@ -137,11 +139,41 @@ static void finish_slice(struct projector *p)
 		p->touched[i] = NULL;
 		p->n_touched--;
 	}
-	for (size_t i = 0; i < p->n_executions; i++) {
-		free_event(&p->executions[i].event);
-		json_doc_free(p->executions[i].doc);
-	}
+	for (size_t i = 0; i < p->n_executions; i++)
+		ingest_result_unref(p->executions[i].read);
 	p->n_executions = 0;
+}
+
+/* Offers -------------------------------------------------------------------- */
+
+static struct projector_offer *place_of(struct projector *p, int64_t seq)
+{
+	return &p->offered[(uint64_t)seq & (OFFERED - 1)];
+}
+
+void projector_offer(struct projector *p, int64_t seq, const struct storage_delivery *delivery,
+		     struct ingest_result *judged)
+{
+	struct projector_offer *offer = place_of(p, seq);
+	struct span source = { delivery->source, strlen(delivery->source) };
+	int64_t source_key;
+	if (offer->read || storage_key(p->s, STORAGE_SOURCE, source, &source_key) < 0)
+		return; /* far behind: it comes from the log */
+	*offer = (struct projector_offer) { seq, source_key, delivery->received_unix_ms,
+					    ingest_result_ref(judged) };
+}
+
+static void drop_offered(struct projector *p, int64_t until_seq)
+{
+	int64_t last = base_min_i64(until_seq, p->first_offered + OFFERED - 1);
+	for (int64_t seq = p->first_offered; seq <= last; seq++) {
+		struct projector_offer *offer = place_of(p, seq);
+		if (offer->seq <= until_seq) {
+			ingest_result_unref(offer->read);
+			offer->read = NULL;
+		}
+	}
+	p->first_offered = base_max_i64(p->first_offered, until_seq);
 }
 
 void projector_free(struct projector *p)
@@ -149,6 +181,7 @@ void projector_free(struct projector *p)
 	if (!p)
 		return;
 	finish_slice(p);
+	drop_offered(p, INT64_MAX);
 	free(p->executions);
 	free(p);
 }
@@ -196,8 +229,8 @@ static int touch(struct projector *p, struct span id, struct ledger_sandbox **re
 	return storage_load_sandbox(p->s, id, sandbox);
 }
 
-/* Keeps an execution's event until its sandbox is settled. Takes over doc and event. */
-static int hold_execution(struct projector *p, struct json_doc **doc, struct event **event,
+/* Keeps an execution's event until its sandbox is settled. */
+static int hold_execution(struct projector *p, struct ingest_result *read,
 			  const struct storage_event *stored, struct ledger_sandbox *sandbox,
 			  const struct ledger_event *le, int64_t run_key)
 {
@@ -210,16 +243,13 @@ static int hold_execution(struct projector *p, struct json_doc **doc, struct eve
 		p->executions_size = size;
 	}
 	p->executions[p->n_executions++] = (struct projector_execution) {
-		.doc = *doc,
-		.event = *event,
+		.read = ingest_result_ref(read),
 		.seq = stored->seq,
 		.received_unix_ms = stored->received_unix_ms,
 		.sandbox = sandbox,
 		.run_key = run_key,
 		.dims = le->dims,
 	};
-	*doc = NULL;
-	*event = NULL;
 	return 0;
 }
 
@@ -253,50 +283,52 @@ static bool is_about_a_sandbox(const struct event *e)
 }
 
 static int fold_into_sandbox(struct projector *p, const struct storage_event *stored,
-			     struct json_doc **doc, struct event **event,
-			     const struct ledger_event *le, struct storage_link *link)
+			     struct ingest_result *read, const struct ledger_event *le,
+			     struct storage_link *link)
 {
+	const struct event *event = &read->event;
 	struct ledger_sandbox *sandbox;
-	int r = touch(p, (*event)->sandbox_id, &sandbox);
+	int r = touch(p, event->sandbox_id, &sandbox);
 	if (r == 0)
 		r = ledger_apply(sandbox, le);
 	if (r < 0)
 		return r;
 	link->sandbox_key = sandbox->key;
-	if ((*event)->run_id.s) {
-		struct ledger_run *run = ledger_run_named(sandbox, (*event)->run_id, true);
+	if (event->run_id.s) {
+		struct ledger_run *run = ledger_run_named(sandbox, event->run_id, true);
 		if (!run)
 			return -ENOMEM;
 		link->run_key = storage_run_key(p->s, run);
 	}
-	if ((*event)->kind != EVENT_CODE_EXECUTED)
+	if (event->kind != EVENT_CODE_EXECUTED)
 		return 0;
-	return hold_execution(p, doc, event, stored, sandbox, le, link->run_key);
+	return hold_execution(p, read, stored, sandbox, le, link->run_key);
 }
 
 static int fold_event(struct projector *p, const struct storage_event *stored,
-		      struct json_doc **doc, struct event **event)
+		      struct ingest_result *read)
 {
-	struct ledger_event le = { .event = *event, .seq = stored->seq };
+	const struct event *event = &read->event;
+	struct ledger_event le = { .event = event, .seq = stored->seq };
 	struct storage_link link = { .seq = stored->seq,
 				     .time_s = stored->time_s,
-				     .time_unix_ms = (*event)->time_unix_ns / CLOCK_NS_PER_MS,
-				     .kind = (*event)->kind };
-	int r = keys_of(p, *event, stored->source_key, &le, &link.build_key);
+				     .time_unix_ms = event->time_unix_ns / CLOCK_NS_PER_MS,
+				     .kind = event->kind };
+	int r = keys_of(p, event, stored->source_key, &le, &link.build_key);
 	if (r < 0)
 		return r;
 	link.template_key = le.dims.template_key;
 	link.team_key = le.dims.team_key;
-	if (is_about_a_sandbox(*event))
-		r = fold_into_sandbox(p, stored, doc, event, &le, &link);
+	if (is_about_a_sandbox(event))
+		r = fold_into_sandbox(p, stored, read, &le, &link);
 	return r < 0 ? r : storage_put_link(p->s, &link);
 }
 
-static int read_event(struct span body, struct json_doc **ret_doc, struct event *ret)
+static int read_event(struct span body, struct ingest_result *ret)
 {
-	char detail[160];
-	int r = json_parse(body.s, body.len, ret_doc);
-	return r ? r : event_read(ret, json_root(*ret_doc), body, detail);
+	char detail[EVENT_DETAIL_MAX];
+	int r = json_parse(body.s, body.len, &ret->doc);
+	return r ? r : event_read(&ret->event, json_root(ret->doc), body, detail);
 }
 
 static int took(struct projector *p, const struct storage_event *stored)
@@ -321,39 +353,67 @@ static int pass_over(struct projector *p, const struct storage_event *stored)
 	return r < 0 ? r : 1;
 }
 
+/* Enough for this slice? One event it always takes, or a slow store would stand still. */
+static bool is_enough(const struct projector *p)
+{
+	return p->left == 0 ||
+	       (p->n_folded > 0 && p->left % 16 == 0 && clock_mono_us() > p->deadline_us);
+}
+
 static int fold_one(void *ctx, const struct storage_event *stored)
 {
 	struct projector *p = ctx;
-	/* Enough for this slice? One event it always takes, or a slow store would stand still. */
-	if (p->left == 0 || (p->refolding && stored->seq > p->refold_until) ||
-	    (p->n_folded > 0 && p->left % 16 == 0 && clock_mono_us() > p->deadline_us))
+	if (is_enough(p) || (p->refolding && stored->seq > p->refold_until))
 		return 1;
-	CLEANUP(free_doc) struct json_doc *doc = NULL;
-	CLEANUP(free_event) struct event *event = calloc(1, sizeof(*event));
-	if (!event)
+	CLEANUP(unref_read) struct ingest_result *read = ingest_result_new();
+	if (!read)
 		return -ENOMEM;
 	int r = p->refolding ? pass_over(p, stored) : 0;
 	if (r != 0)
 		return r < 0 ? r : took(p, stored);
-	r = read_event(stored->body, &doc, event);
+	r = read_event(stored->body, read);
 	if (r == 0)
-		r = fold_event(p, stored, &doc, &event);
+		r = fold_event(p, stored, read);
 	else if (r > 0)
 		r = -EBADMSG; /* accepted once, unreadable now */
 	return r < 0 ? r : took(p, stored);
 }
 
+/* Folds what was offered, as far as it goes without a gap. 1: enough for this slice. */
+static int fold_offered(struct projector *p)
+{
+	for (;;) {
+		const struct projector_offer *offer = place_of(p, p->last_seq + 1);
+		if (!offer->read || offer->seq != p->last_seq + 1)
+			return 0;
+		if (is_enough(p))
+			return 1;
+		const struct storage_event stored = {
+			.seq = offer->seq,
+			.source_key = offer->source_key,
+			.time_s = event_second(&offer->read->event),
+			.received_unix_ms = offer->received_unix_ms,
+		};
+		int r = fold_event(p, &stored, offer->read);
+		if (r == 0)
+			r = took(p, &stored);
+		if (r < 0)
+			return r;
+	}
+}
+
 static int place_execution(struct projector *p, struct projector_execution *x)
 {
 	struct storage_execution row = {
-		.event = x->event,
+		.event = &x->read->event,
 		.seq = x->seq,
 		.received_unix_ms = x->received_unix_ms,
 		.sandbox = x->sandbox,
 		.named_run_key = x->run_key,
 		.dims = x->dims,
 	};
-	ledger_execution_cost(x->event, &x->dims, &p->terms, &row.cost_nanousd, &row.cost_source);
+	ledger_execution_cost(&x->read->event, &x->dims, &p->terms, &row.cost_nanousd,
+			      &row.cost_source);
 	struct storage_counts counts;
 	int r = storage_put_execution(p->s, &row, &counts);
 	if (r < 0)
@@ -399,7 +459,10 @@ static int fold_slice(struct projector *p, int64_t after_seq, bool *ret_more)
 	int r = storage_begin(p->s, false);
 	if (r < 0)
 		return r;
-	r = storage_pending(p->s, after_seq, p->left + 1, fold_one, p);
+	if (!p->refolding)
+		r = fold_offered(p);
+	if (r == 0)
+		r = storage_pending(p->s, p->last_seq, p->left + 1, fold_one, p);
 	*ret_more = r == 1;
 	if (r >= 0)
 		r = settle_all(p, clock_unix_ms());
@@ -409,6 +472,8 @@ static int fold_slice(struct projector *p, int64_t after_seq, bool *ret_more)
 		r = storage_commit(p->s);
 	if (r < 0)
 		storage_rollback(p->s);
+	else if (!p->refolding)
+		drop_offered(p, p->last_seq);
 	finish_slice(p);
 	return r;
 }
@@ -627,6 +692,8 @@ static int settle_due(struct projector *p, char **ids, size_t n, int64_t now_ms)
 		r = storage_commit(p->s);
 	if (r < 0)
 		storage_rollback(p->s);
+	else if (!p->refolding)
+		drop_offered(p, p->last_seq);
 	finish_slice(p);
 	return r;
 }

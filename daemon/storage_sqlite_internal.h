@@ -178,8 +178,6 @@ int64_t storage_sqlite_absent(sqlite3_stmt *statement, int column);
 void storage_sqlite_copy(sqlite3_stmt *statement, int column, char *buf, size_t size);
 void storage_sqlite_id(sqlite3_stmt *statement, int column, char buf[static EVENT_ID_MAX + 1]);
 
-/* The second that is part of an event's identity. */
-int64_t storage_sqlite_event_second(const struct event *event);
 /* An event was delivered some times more. */
 int storage_sqlite_log_again(struct storage *s, int64_t seq, int64_t times) MUST_CHECK;
 int storage_sqlite_type_key(struct storage *s, const struct event *event,

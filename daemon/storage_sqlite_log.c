@@ -227,12 +227,6 @@ static int put_filtered(struct storage *s, const struct put *p)
 
 /* Events ------------------------------------------------------------------ */
 
-int64_t storage_sqlite_event_second(const struct event *e)
-{
-	int64_t ns = e->time_unix_ns;
-	return ns / CLOCK_NS_PER_S - (ns % CLOCK_NS_PER_S < 0);
-}
-
 /* Gives the event the next number. */
 static int insert_event(struct storage *s, const struct put *p, int64_t time_s)
 {
@@ -303,7 +297,7 @@ static int put_event(struct storage *s, const struct put *p, enum storage_outcom
 		     enum ingest_reason *ret_reason)
 {
 	const struct event *e = &p->delivery->judged->event;
-	int64_t time_s = storage_sqlite_event_second(e);
+	int64_t time_s = event_second(e);
 	struct storage_known known;
 	int r = storage_sqlite_identity_find(s, e->id, time_s, &known);
 	if (r < 0)

@@ -37,6 +37,11 @@ int storage_position(struct storage *s, struct storage_position *ret)
 	return 0;
 }
 
+int64_t storage_stored_seq(const struct storage *s)
+{
+	return s->now.position.stored_seq;
+}
+
 /* One number for all rows that a transaction changes, larger than any before. */
 int64_t storage_sqlite_change_seq(struct storage *s)
 {

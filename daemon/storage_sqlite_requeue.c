@@ -184,7 +184,7 @@ static int add_deliveries(struct storage *s, const struct storage_aside *aside)
 	struct storage_known known;
 	if (aside->deliveries <= 1)
 		return 0;
-	int r = storage_sqlite_identity_find(s, e->id, storage_sqlite_event_second(e), &known);
+	int r = storage_sqlite_identity_find(s, e->id, event_second(e), &known);
 	return r <= 0 ? r : storage_sqlite_log_again(s, known.seq, aside->deliveries - 1);
 }
 

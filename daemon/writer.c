@@ -20,8 +20,9 @@
 #include <string.h>
 
 #define FOLD_US 8000
-#define FOLD_EVENTS 1024 /* so many are worth a slice: each rewrites the last page of every table  \
-			  */
+#define FOLD_EVENTS                                                                                \
+	1024 /* so many are worth a slice: each rewrites the last page of every table              \
+	      */
 #define FOLD_EVERY_MS 200 /* fewer wait so long for more */
 #define ASIDE_US 3000
 #define TICK_MS 1000
@@ -183,6 +184,7 @@ static int put_all(struct writer *w, struct writer_job *first, const struct writ
 		int r = storage_put(w->s, &job->delivery, &job->outcome, &job->reason);
 		if (r < 0)
 			return r;
+		job->seq = storage_stored_seq(w->s);
 	}
 	return 0;
 }
@@ -285,12 +287,21 @@ static void answer(struct writer_job *first)
 	}
 }
 
+/* What was stored is likely folded soon: then it need not be read again. */
+static void offer(struct writer *w, const struct writer_job *first)
+{
+	for (const struct writer_job *job = first; job; job = job->next)
+		if (job->status == 0 && job->outcome == STORAGE_STORED && job->shared)
+			projector_offer(w->projector, job->seq, &job->delivery, job->shared);
+}
+
 static void run_batch(struct writer *w, struct writer_job *first)
 {
 	int r = write_batch(w, first);
 	if (r < 0)
 		complain(w, "deliveries were not stored", r);
 	publish(w, r, r == 0);
+	offer(w, first);
 	answer(first);
 }
 

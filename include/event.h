@@ -108,6 +108,8 @@ MUST_CHECK int event_read(struct event *ret, const struct json_value *root, stru
 			  char detail[static EVENT_DETAIL_MAX]);
 void event_finish(struct event *event);
 
+int64_t
+event_second(const struct event *event); /* of its time, rounded down: part of its identity */
 const char *event_kind_name(enum event_kind kind); /* "created" … */
 bool event_kind_from_name(struct span name, enum event_kind *ret);
 const char *event_status_name(enum event_status status);

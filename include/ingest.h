@@ -85,6 +85,11 @@ struct ingest_result {
 	struct json_doc *doc; /* what `event` points into */
 };
 
+/* One that several hold, any thread each. It must not change once it is shared. */
+struct ingest_result *ingest_result_new(void); /* NULL: no memory */
+struct ingest_result *ingest_result_ref(struct ingest_result *result);
+void ingest_result_unref(struct ingest_result *result); /* NULL too */
+
 /* Judges a delivery. `horizon_unix_s` is the retention horizon (0: none), `templates` may be NULL.
  * 0 or a negative errno (memory, OpenSSL): then the delivery must be answered 503. Call
  * ingest_result_finish in every case. The result points into neither policy nor delivery. */

@@ -19,6 +19,11 @@ void projector_free(struct projector *p);
 /* Prices, sizes, sources. Writer thread. */
 void projector_set_config(struct projector *p, const struct config *config);
 
+/* An event was stored as seq: keeps a reference to what was read of it, so that the fold need not
+ * read it again if it comes there soon. Writer thread. */
+void projector_offer(struct projector *p, int64_t seq, const struct storage_delivery *delivery,
+		     struct ingest_result *judged);
+
 /* Folds one slice of at most `budget_us` or `events_max`. *ret_more: there is more to do now. A
  * negative result is a storage failure: nothing was changed, try again later. */
 MUST_CHECK int projector_step(struct projector *p, int64_t budget_us, size_t events_max,

@@ -164,6 +164,7 @@ struct storage_position {
 	int64_t retention_newest_s; /* newest event time that retention went by; 0: none yet */
 };
 MUST_CHECK int storage_position(struct storage *s, struct storage_position *ret);
+int64_t storage_stored_seq(const struct storage *s); /* of the event put last */
 MUST_CHECK int storage_set_folded(struct storage *s, int64_t seq);
 /* Raises the horizon (a lower one is ignored). */
 MUST_CHECK int storage_set_horizon(struct storage *s, int64_t horizon_unix_s);

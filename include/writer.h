@@ -29,6 +29,8 @@ struct writer_waker {
 
 struct writer_job {
 	struct storage_delivery delivery;
+	struct ingest_result
+		*shared; /* delivery.judged, if the fold may keep a reference; or NULL */
 	bool durable; /* false: a rejection that nobody waits for */
 	void (*done)(struct writer_job *job); /* writer thread; sets flags only. Afterwards the job
 						 is its owner's again */
@@ -37,6 +39,7 @@ struct writer_job {
 	/* results, valid in done() and after */
 	int status; /* 0, or why nothing was kept (negative errno) */
 	enum storage_outcome outcome;
+	int64_t seq; /* stored: of the event */
 	enum ingest_reason reason; /* quarantined: may differ from what was judged (id_reused) */
 
 	struct writer_job *next; /* private */
