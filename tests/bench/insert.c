@@ -21,6 +21,7 @@
 #define PACE 15000
 #define HURRY 2000
 #define PUNCTUAL 10
+#define MARGIN_S 10 /* as in load.c */
 #define COMMITS_MAX (1 << 20)
 
 static const char schema[] =
@@ -127,7 +128,7 @@ static int make_row(struct row *row, const struct traffic_delivery *d)
 
 static int make_rows(struct inserter *in)
 {
-	int64_t now_ms = clock_unix_ms(), n = in->n_rows + in->n_rows / 4 + 100;
+	int64_t now_ms = clock_unix_ms(), n = in->n_rows + PACE * MARGIN_S;
 	const struct traffic_options options = {
 		.events = n,
 		.from_unix_ms = now_ms - n * 1000 / PACE,

@@ -35,6 +35,7 @@
 #define AHEAD_A_SECOND 60000
 #define PACE 15000
 #define HURRY 2000 /* a sandbox's whole life within seconds: as many come as go */
+#define MARGIN_S 10 /* some lives, of events that need not be sent */
 #define PUNCTUAL 10 /* else most of a life so short would come out of order */
 
 struct connection {
@@ -137,8 +138,8 @@ static int begin_traffic(struct load *l)
 		return complain("random numbers", r);
 	int64_t now_ms = clock_unix_ms(), n = (int64_t)l->n_ahead;
 	const struct traffic_options options = {
-		.events = n + n / 4 + 100, /* never fewer: some fall behind the end */
-		.from_unix_ms = now_ms - 1000 - (n + n / 4) * 1000 / l->pace,
+		.events = n + l->pace * MARGIN_S, /* lives that are cut by the end give fewer */
+		.from_unix_ms = now_ms - n * 1000 / l->pace - MARGIN_S * 1000,
 		.until_unix_ms = now_ms,
 		.hurry = HURRY,
 		.punctual = PUNCTUAL,

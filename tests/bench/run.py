@@ -198,8 +198,9 @@ def insert(build, directory, batch, seconds):
 # Readers ----------------------------------------------------------------------------------------------
 
 def read_for_ever(path, pause):
-    """A dashboard that asks all its queries over and over, on one connection, until it is ended. Prints how many."""
-    done, over = 0, False
+    """A dashboard that asks all its queries over and over, on one connection, until it is ended. Prints how many
+    a second."""
+    done, over, began = 0, False, time.monotonic()
 
     def end(*_):
         nonlocal over
@@ -217,12 +218,12 @@ def read_for_ever(path, pause):
                 db.execute(statement, values).fetchall()
                 done += 1
             time.sleep(pause if values and not over else 0.01)
-    print(done)
+    print(done / (time.monotonic() - began))
 
 
 @contextlib.contextmanager
 def readers(n, path, pause):
-    """So many of them on a store; gives a list that holds the number of their queries at the end."""
+    """So many of them on a store; gives a list that holds the queries a second of each at the end."""
     total = []
     processes = [subprocess.Popen([sys.executable, __file__, "--read", str(path), "--reader-pause", str(pause)],
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) for _ in range(n)]
@@ -232,7 +233,7 @@ def readers(n, path, pause):
         for process in processes:
             process.terminate()
         for process in processes:
-            total.append(int(process.communicate(timeout=60)[0] or 0))
+            total.append(float(process.communicate(timeout=60)[0] or 0))
 
 
 # The parts --------------------------------------------------------------------------------------------
@@ -252,14 +253,14 @@ class Bench:
               f"  {row['cpu_us']:6.1f} µs/event", file=sys.stderr, flush=True)
 
     def one(self, part, kind, connections, store=None, reads=None):
-        """A run; reads: (path or None for the run's own store)."""
+        """A run; reads: the store that dashboards read meanwhile, "" for its own, None for no dashboards."""
         with Receiver(kind, self.build, store) as receiver:
             if reads is None:
                 row = measure(self.build, receiver, connections, self.args.seconds, self.ahead)
             else:
                 with readers(self.args.readers, reads or receiver.home.db, self.args.reader_pause) as asked:
                     row = measure(self.build, receiver, connections, self.args.seconds, self.ahead)
-                row["queries_s"] = sum(asked) / self.args.seconds
+                row["queries_s"] = sum(asked)
         self.keep(part, connections, row)
 
     def round(self):
@@ -348,7 +349,7 @@ class Result:
         return sorted({c for part, c in self.runs if part in RECEIVERS})
 
     def goals(self):
-        """(what, goal, seen as a Spread or None, digits, at least?)"""
+        """(what, goal, seen as a Spread or None, is the goal a least?)"""
         for connections, least in ((64, 0.85), (256, 0.85), (1000, 0.8)):
             yield (f"requests/s at {connections} connections, of the append-only file's", least,
                    self.ratio("hookd", "append", connections, "rate"), True)
@@ -363,9 +364,11 @@ class Result:
         yield "MiB resident, idle", 16, self.mib("idle_rss", min(self.connections(), default=0)), False
         yield "MiB resident at most, 1000 connections", 64, self.mib("peak_rss", 1000), False
         grown = self.grown()
-        yield (f"MiB grown over {self.growth[-1][0] if self.growth else 0:,.0f} events", GROWTH_SLACK / MIB, grown, False)
+        yield (f"MiB grown over {self.growth[-1][0]:,.0f} events" if self.growth else "MiB grown", GROWTH_SLACK / MIB, grown, False)
         yield "bytes written at 64 connections, of the body", 4, self.ratio("hookd", "hookd", 64, "written", "body_bytes"), False
         yield "requests/s with readers, of those without", 0.85, self.ratio("readers", "no readers", 64, "rate"), True
+        yield ("requests/s with readers, of those with as many on another store", 0.85,
+               self.ratio("readers", "readers elsewhere", 64, "rate"), True)
 
     def mib(self, field, connections):
         seen = self.spread("hookd", connections, field)
@@ -432,12 +435,9 @@ class Result:
         return seen.text() if seen else "–"
 
     def report_readers(self):
-        """Readers on another store take the same CPU time; what is left is what reading this one costs."""
-        seen = self.ratio("readers", "readers elsewhere", 64, "rate")
-        if seen:
-            asked = self.spread("readers", 64, "queries_s")
-            print(f"readers: {asked.text(0)} queries/s; requests/s with them, of those with the same readers on another store: "
-                  f"{seen.text()}\n")
+        seen = [(part, self.spread(part, 64, "queries_s")) for part in ("readers elsewhere", "readers")]
+        if all(spread for _, spread in seen):
+            print("; ".join(f"{part}: {spread.text(0)} queries/s" for part, spread in seen) + "\n")
 
 
 def conditions(args, directory):
