@@ -157,9 +157,10 @@ static struct planned pop(struct traffic *t)
 static int64_t delay(struct traffic *t)
 {
 	unsigned int luck = below(t, 2000);
+	int64_t punctual = base_max_i64(t->options.punctual, 1);
 	if (luck == 0)
-		return below(t, (unsigned int)HOUR_MS);
-	return (luck < 10 ? 10000 : 30) + below(t, luck < 10 ? 20000 : 800);
+		return below(t, (unsigned int)HOUR_MS) / punctual;
+	return ((luck < 10 ? 10000 : 30) + below(t, luck < 10 ? 20000 : 800)) / punctual;
 }
 
 static int plan(struct traffic *t, struct box *box, enum what what, unsigned int run,
@@ -450,11 +451,12 @@ int traffic_next(struct traffic *t, struct traffic_delivery *ret)
 	struct planned p = pop(t);
 	say_event(t, &p);
 	draw_uuid(t, t->delivery_id);
+	bool by_executor = p.what == EXECUTED && !t->options.one_source;
 	*ret = (struct traffic_delivery) {
-		.source = p.what == EXECUTED ? "executors" : "e2b",
-		.webhook_id = p.what == EXECUTED ? SPAN_ABSENT : E2B_WEBHOOK,
-		.delivery_id = p.what == EXECUTED ? SPAN_ABSENT
-						  : (struct span) { t->delivery_id, UUID_TEXT - 1 },
+		.source = by_executor ? "executors" : "e2b",
+		.webhook_id = by_executor ? SPAN_ABSENT : E2B_WEBHOOK,
+		.delivery_id =
+			by_executor ? SPAN_ABSENT : (struct span) { t->delivery_id, UUID_TEXT - 1 },
 		.received_unix_ms = p.received_ms,
 		.body = { t->body, t->len },
 	};

@@ -15,6 +15,8 @@ struct traffic_options {
 	int64_t from_unix_ms, until_unix_ms; /* when they happen */
 	int64_t open; /* sandboxes of the last hours that are not over at the end */
 	int64_t hurry; /* sandboxes live so many times shorter than in life; 0: as long */
+	int64_t punctual; /* deliveries are so many times less late than in life; 0: as late */
+	bool one_source; /* executions come like all others: from E2B, with its headers */
 	uint64_t seed;
 };
 
