@@ -56,11 +56,12 @@ struct load {
 	struct traffic *traffic;
 	char *requests; /* one behind the other */
 	size_t requests_size, *ends; /* where each ends */
+	int64_t *bodies; /* bytes of bodies up to and with each */
 	size_t n_requests, n_sent;
 	int epoll;
 	struct connection *connections;
 	size_t n_open;
-	int64_t end_us, n_answered, n_stored, body_bytes;
+	int64_t end_us, n_answered, n_stored;
 	uint32_t *delays_us;
 };
 
@@ -182,8 +183,9 @@ static int write_request(struct load *l, const struct traffic_delivery *d, size_
 	if (n < 0 || (size_t)n + d->body.len > REQUEST_MAX)
 		return -EMSGSIZE;
 	memcpy(l->requests + at + n, d->body.s, d->body.len);
-	l->ends[l->n_requests++] = at + (size_t)n + d->body.len;
-	l->body_bytes += (int64_t)d->body.len;
+	size_t i = l->n_requests++;
+	l->ends[i] = at + (size_t)n + d->body.len;
+	l->bodies[i] = (i ? l->bodies[i - 1] : 0) + (int64_t)d->body.len;
 	return 0;
 }
 
@@ -364,7 +366,7 @@ static void report(const struct load *l, int64_t took_us, double cost_us)
 	printf("requests/s %.0f\n", (double)l->n_answered * 1e6 / (double)took_us);
 	printf("seconds    %.3f\n", (double)took_us / 1e6);
 	printf("ran_out    %d\n", l->n_sent == l->n_requests);
-	printf("body_bytes %.1f\n", (double)l->body_bytes / (double)l->n_requests);
+	printf("body_bytes %.1f\n", (double)l->bodies[l->n_sent - 1] / (double)l->n_sent);
 	printf("load_cpu_us %.2f\n", cost_us / (double)l->n_answered);
 	printf("p50_ms     %.3f\n", (double)l->delays_us[n / 2] / 1e3);
 	printf("p99_ms     %.3f\n", (double)l->delays_us[n - 1 - n / 100] / 1e3);
@@ -376,8 +378,9 @@ static int prepare(struct load *l)
 	l->connections = calloc(l->n_connections, sizeof(*l->connections));
 	l->delays_us = calloc(DELAYS_MAX, sizeof(*l->delays_us));
 	l->ends = calloc(l->n_ahead, sizeof(*l->ends));
+	l->bodies = calloc(l->n_ahead, sizeof(*l->bodies));
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (!l->connections || !l->delays_us || !l->ends || l->epoll < 0)
+	if (!l->connections || !l->delays_us || !l->ends || !l->bodies || l->epoll < 0)
 		return complain("cannot begin", -ENOMEM);
 	int r = load_secret(l);
 	if (r == 0)
@@ -407,6 +410,7 @@ int main(int argc, char **argv)
 	signature_keyring_free(l.keyring);
 	free(l.requests);
 	free(l.ends);
+	free(l.bodies);
 	free(l.connections);
 	free(l.delays_us);
 	if (l.epoll >= 0)
