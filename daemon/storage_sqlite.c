@@ -7,6 +7,7 @@
 #include "storage_sqlite_body.h"
 #include "storage_sqlite_identity.h"
 #include "storage_sqlite_rollup.h"
+#include "storage_sqlite_traits.h"
 
 #include "clock.h"
 
@@ -186,22 +187,35 @@ static const char *const sql_texts[SQL_N] = {
 			  " kill_reason_key, timeout_ms, report_started_ms, report_ms, "
 			  "report_vcpu, report_memory_mb)"
 			  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	[SQL_EXECUTION_GET] = "SELECT seq, event_ns, event_id, failed, named_run, time_s, "
-			      "template_key, duration_ms, status"
-			      " FROM execution"
-			      " WHERE sandbox_key = ? AND execution_id = ?",
+	[SQL_EXECUTION_GET] =
+		"SELECT x.seq, e.time_s * 1000000000 + e.time_frac_ns, e.id, x.failed, z.named_run,"
+		" x.time_s, x.template_key, x.duration_ms, z.status FROM execution x"
+		" JOIN execution_traits z ON z.traits_key = x.traits_key"
+		" LEFT JOIN event e ON e.seq = x.seq"
+		" WHERE x.sandbox_key = ? AND x.id_hash = ? AND x.execution_id = ?",
 	[SQL_EXECUTION_DELETE] = "DELETE FROM execution WHERE seq = ?",
-	[SQL_EXECUTION_PUT] = "INSERT INTO execution (seq, sandbox_key, execution_id, event_id, "
-			      "event_ns, time_s, started_ms, finished_ms,"
-			      " named_run, run_key, source_key, template_key, team_key, kind_key, "
-			      "language_key, status, failed, exit_code,"
-			      " error_name, error_value, duration_ms, attempt, final, vcpu_count, "
-			      "memory_mb, cost_nanousd, cost_source, changed_seq)"
-			      " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-			      "?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	[SQL_EXECUTION_LOOSE] = "SELECT seq, coalesce(started_ms, event_ns / 1000000), "
-				"coalesce(run_key, 0) FROM execution"
-				" WHERE sandbox_key = ? AND named_run = 0",
+	[SQL_EXECUTION_PUT] =
+		"INSERT INTO execution (seq, sandbox_key, id_hash, time_s, time_ms, traits_key,"
+		" run_key, template_key, failed, duration_ms, cost_nanousd, changed_seq,"
+		" execution_id, finished_ms, error_name, error_value)"
+		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[SQL_EXECUTION_LOOSE] =
+		"SELECT x.seq, x.time_s * 1000 + x.time_ms, coalesce(x.run_key, 0) FROM execution x"
+		" JOIN execution_traits z ON z.traits_key = x.traits_key"
+		" WHERE x.sandbox_key = ? AND z.named_run = 0",
+	[SQL_EXECUTION_KEEP_ID] =
+		"UPDATE execution SET event_id = (SELECT id FROM event WHERE seq = ?1)"
+		" WHERE seq = ?1",
+	[SQL_EXECUTION_TRAITS_GET] =
+		"SELECT traits_key FROM execution_traits WHERE source_key = ? AND team_key = ?"
+		" AND kind_key = ? AND language_key = ? AND status = ? AND exit_code IS ?"
+		" AND attempt = ? AND final = ? AND vcpu_count IS ? AND memory_mb IS ?"
+		" AND cost_source = ? AND named_run = ? AND has_start = ? AND has_end = ?",
+	[SQL_EXECUTION_TRAITS_ADD] =
+		"INSERT INTO execution_traits (source_key, team_key, kind_key, language_key,"
+		" status, exit_code, attempt, final, vcpu_count, memory_mb, cost_source,"
+		" named_run, has_start, has_end)"
+		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[SQL_EXECUTION_MOVE] = "UPDATE execution SET run_key = ?, changed_seq = ? WHERE seq = ?",
 	[SQL_DUE] = "SELECT DISTINCT s.sandbox_id FROM run r JOIN sandbox s ON s.sandbox_key = "
 		    "r.sandbox_key"
@@ -272,8 +286,9 @@ static const char *const sql_texts[SQL_N] = {
 		"SELECT sandbox_key, sandbox_id FROM sandbox WHERE sandbox_key > ? AND sealed = 1"
 		" ORDER BY sandbox_key LIMIT ?",
 	[SQL_EXECUTION_BOOKED] =
-		"SELECT time_s, template_key, duration_ms, failed, status FROM execution"
-		" WHERE sandbox_key = ?",
+		"SELECT x.time_s, x.template_key, x.duration_ms, x.failed, z.status"
+		" FROM execution x JOIN execution_traits z ON z.traits_key = x.traits_key"
+		" WHERE x.sandbox_key = ?",
 	[SQL_IS_SKIPPED] = "SELECT 1 FROM skipped WHERE seq = ?",
 	[SQL_OLD_EVENTS] = "SELECT l.seq, l.time_s, t.kind, coalesce(l.sandbox_key, 0), "
 			   "coalesce(l.template_key, 0), e.id"
@@ -291,8 +306,9 @@ static const char *const sql_texts[SQL_N] = {
 		"SELECT sandbox_id FROM sandbox WHERE time_s < ? AND last_ns < ? AND state <> 1"
 		" ORDER BY time_s LIMIT 1",
 	[SQL_EXECUTIONS_OF] =
-		"SELECT seq, time_s, template_key, duration_ms, failed, status FROM execution"
-		" WHERE sandbox_key = ? LIMIT ?",
+		"SELECT x.seq, x.time_s, x.template_key, x.duration_ms, x.failed, z.status"
+		" FROM execution x JOIN execution_traits z ON z.traits_key = x.traits_key"
+		" WHERE x.sandbox_key = ? LIMIT ?",
 	[SQL_RUNS_DELETE] = "DELETE FROM run WHERE sandbox_key = ?",
 	[SQL_LOOSE_DELETE] = "DELETE FROM loose_event WHERE sandbox_key = ?",
 	[SQL_SANDBOX_DELETE] = "DELETE FROM sandbox WHERE sandbox_key = ?",
@@ -630,6 +646,7 @@ void storage_rollback(struct storage *s)
 	storage_sqlite_identity_undo(s);
 	storage_sqlite_rollup_forget(s);
 	storage_sqlite_forget_dims(s);
+	storage_sqlite_traits_forget(s);
 }
 
 static int64_t file_size(const char *path, const char *suffix)

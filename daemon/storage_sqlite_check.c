@@ -97,7 +97,9 @@ static const struct comparison comparisons[] = {
 	  " sum(duration_ms) AS duration_ms FROM ("
 	  " SELECT template_key, executions, failed, timeouts, duration_ms FROM template_hour UNION ALL"
 	  " SELECT template_key, -executions, -failed, -timeouts, -duration_ms FROM frozen_template_hour UNION ALL"
-	  " SELECT coalesce(template_key, 0), -1, -failed, -(status = 2), -duration_ms FROM execution"
+	  " SELECT coalesce(template_key, 0), -1, -failed,"
+	  "  -((SELECT status FROM execution_traits z WHERE z.traits_key = execution.traits_key) = 2), -duration_ms"
+	  "  FROM execution"
 	  ") d GROUP BY template_key" },
 
 	{ "sandboxes", 1,
@@ -111,7 +113,9 @@ static const struct comparison comparisons[] = {
 	  " SELECT sandbox_key, -1, -iif(ended_ms IS NULL, 0, coalesce(runtime_ms, 0)),"
 	  "  -iif(ended_ms IS NULL, 0, coalesce(cost_nanousd, 0)), -(ended_ms IS NOT NULL AND cost_nanousd IS NULL),"
 	  "  0, 0, 0, 0 FROM run WHERE time_s IS NOT NULL UNION ALL"
-	  " SELECT sandbox_key, 0, 0, 0, 0, -1, -failed, -(named_run = 0), 0 FROM execution UNION ALL"
+	  " SELECT sandbox_key, 0, 0, 0, 0, -1, -failed,"
+	  "  -((SELECT named_run FROM execution_traits z WHERE z.traits_key = execution.traits_key) = 0), 0"
+	  "  FROM execution UNION ALL"
 	  " SELECT sandbox_key, 0, 0, 0, 0, 0, 0, 0, -1 FROM loose_event"
 	  ") d GROUP BY sandbox_key" },
 
@@ -139,6 +143,10 @@ static const struct comparison comparisons[] = {
 	  "SELECT count(*) AS blocks FROM body_block b WHERE NOT EXISTS (SELECT 1 FROM event WHERE seq >= b.first_seq"
 	  " AND seq < coalesce((SELECT min(n.first_seq) FROM body_block n WHERE n.first_seq > b.first_seq),"
 	  "  9223372036854775807))" },
+
+	{ "executions of no known traits", 0,
+	  "SELECT count(*) AS executions FROM execution"
+	  " WHERE traits_key NOT IN (SELECT traits_key FROM execution_traits)" },
 
 	{ "events of no known source or type", 0,
 	  "SELECT count(*) AS events FROM event WHERE source_key NOT IN (SELECT source_key FROM source)"

@@ -58,6 +58,8 @@ static int prune_event(struct storage *s, const struct old_event *e)
 	int r = freeze_event(s, e);
 	if (r == 0 && e->sandbox_key)
 		r = run_with(s, SQL_SANDBOX_SEAL, e->sandbox_key, e->seq);
+	if (r == 0 && e->kind == EVENT_CODE_EXECUTED)
+		r = run_with(s, SQL_EXECUTION_KEEP_ID, e->seq, 0);
 	if (r == 0)
 		r = run_with(s, SQL_LINK_DELETE, e->seq, e->time_s);
 	if (r == 0)

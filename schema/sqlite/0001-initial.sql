@@ -274,37 +274,47 @@ CREATE INDEX run_time ON run (time_s) WHERE time_s IS NOT NULL;
 CREATE INDEX run_template ON run (template_key, time_s) WHERE template_key IS NOT NULL;
 CREATE INDEX run_open ON run (end_kind, due_ms) WHERE end_kind = 0 AND time_s IS NOT NULL;
 
-CREATE TABLE execution (
-    seq INTEGER PRIMARY KEY,                 -- of the event that counts: the latest report about it
-    sandbox_key INTEGER NOT NULL,
-    execution_id ANY NOT NULL,
-    event_id ANY NOT NULL,
-    event_ns INTEGER NOT NULL,               -- time of that event
-    time_s INTEGER NOT NULL,                 -- started, else the event's time
-    started_ms INTEGER,
-    finished_ms INTEGER,
-    named_run INTEGER NOT NULL,              -- 1: the event names its run; 0: run_key is the run that covers its time
-    run_key INTEGER,
+-- What is the same for many executions.
+CREATE TABLE execution_traits (
+    traits_key INTEGER PRIMARY KEY,
     source_key INTEGER NOT NULL,
-    template_key INTEGER,
-    team_key INTEGER,
-    kind_key INTEGER,                        -- a word; NULL: code
-    language_key INTEGER,
+    team_key INTEGER NOT NULL,               -- 0 in a key: not known
+    kind_key INTEGER NOT NULL,               -- a word; 0: code
+    language_key INTEGER NOT NULL,
     status INTEGER NOT NULL,                 -- 0 success, 1 error, 2 timeout, 3 killed
-    failed INTEGER NOT NULL,
     exit_code INTEGER,
-    error_name TEXT,
-    error_value TEXT,
-    duration_ms INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     final INTEGER NOT NULL,
     vcpu_count INTEGER,
     memory_mb INTEGER,
-    cost_nanousd INTEGER,
     cost_source INTEGER NOT NULL,            -- 0 unknown, 1 reported, 3 computed
-    changed_seq INTEGER NOT NULL
+    named_run INTEGER NOT NULL,              -- 1: the event names its run; 0: run_key is the run that covers its time
+    has_start INTEGER NOT NULL,              -- 1: its time is its start, 0: the event's
+    has_end INTEGER NOT NULL,                -- 1: it finished duration_ms after its time
+    UNIQUE (source_key, team_key, kind_key, language_key, status, exit_code, attempt, final, vcpu_count, memory_mb, cost_source,
+        named_run, has_start, has_end)
 ) STRICT;
-CREATE UNIQUE INDEX execution_identity ON execution (sandbox_key, execution_id);
+
+CREATE TABLE execution (
+    seq INTEGER PRIMARY KEY,                 -- of the event that counts: the latest report about it
+    sandbox_key INTEGER NOT NULL,
+    id_hash INTEGER NOT NULL,                -- of execution_id, 16 bits, keyed by position.identity_key
+    time_s INTEGER NOT NULL,                 -- started, else the event's time
+    time_ms INTEGER NOT NULL,                -- and the rest, 0 … 999
+    traits_key INTEGER NOT NULL,
+    run_key INTEGER,
+    template_key INTEGER,
+    failed INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    cost_nanousd INTEGER,
+    changed_seq INTEGER NOT NULL,
+    execution_id ANY NOT NULL,
+    event_id ANY,                            -- NULL: as the event has it, which is in the log still
+    finished_ms INTEGER,                     -- where it is not as its traits say
+    error_name TEXT,
+    error_value TEXT
+) STRICT;
+CREATE INDEX execution_identity ON execution (sandbox_key, id_hash);
 CREATE INDEX execution_time ON execution (time_s);
 CREATE INDEX execution_template ON execution (template_key, time_s) WHERE template_key IS NOT NULL;
 CREATE INDEX execution_failed ON execution (time_s) WHERE failed = 1;
@@ -449,35 +459,39 @@ CREATE VIEW executions AS
 SELECT CASE typeof(x.execution_id) WHEN 'blob' THEN lower(substr(hex(x.execution_id), 1, 8) || '-'
         || substr(hex(x.execution_id), 9, 4) || '-' || substr(hex(x.execution_id), 13, 4) || '-'
         || substr(hex(x.execution_id), 17, 4) || '-' || substr(hex(x.execution_id), 21)) ELSE x.execution_id END AS execution_id,
-    CASE typeof(x.event_id) WHEN 'blob' THEN lower(substr(hex(x.event_id), 1, 8) || '-' || substr(hex(x.event_id), 9, 4) || '-'
-        || substr(hex(x.event_id), 13, 4) || '-' || substr(hex(x.event_id), 17, 4) || '-' || substr(hex(x.event_id), 21))
-        ELSE x.event_id END AS event_id,
+    CASE typeof(coalesce(x.event_id, e.id)) WHEN 'blob' THEN lower(substr(hex(coalesce(x.event_id, e.id)), 1, 8) || '-'
+        || substr(hex(coalesce(x.event_id, e.id)), 9, 4) || '-' || substr(hex(coalesce(x.event_id, e.id)), 13, 4) || '-'
+        || substr(hex(coalesce(x.event_id, e.id)), 17, 4) || '-' || substr(hex(coalesce(x.event_id, e.id)), 21))
+        ELSE coalesce(x.event_id, e.id) END AS event_id,
     x.time_s AS time,
-    strftime('%Y-%m-%dT%H:%M:%S', x.started_ms / 1000, 'unixepoch') || printf('.%03dZ', x.started_ms % 1000) AS started_at,
-    strftime('%Y-%m-%dT%H:%M:%S', x.finished_ms / 1000, 'unixepoch') || printf('.%03dZ', x.finished_ms % 1000) AS finished_at,
+    iif(z.has_start, strftime('%Y-%m-%dT%H:%M:%S', x.time_s, 'unixepoch') || printf('.%03dZ', x.time_ms), NULL) AS started_at,
+    strftime('%Y-%m-%dT%H:%M:%S', coalesce(x.finished_ms, iif(z.has_end, x.time_s * 1000 + x.time_ms + x.duration_ms, NULL)) / 1000, 'unixepoch')
+        || printf('.%03dZ', coalesce(x.finished_ms, iif(z.has_end, x.time_s * 1000 + x.time_ms + x.duration_ms, NULL)) % 1000) AS finished_at,
     s.sandbox_id AS sandbox_id,
     r.run_id AS run_id,
-    (SELECT name FROM source WHERE source_key = x.source_key) AS source,
+    (SELECT name FROM source WHERE source_key = z.source_key) AS source,
     m.template_id AS template_id,
     coalesce(m.alias, m.template_id) AS template,
-    (SELECT team_id FROM team WHERE team_key = x.team_key) AS team_id,
-    coalesce((SELECT word FROM word WHERE word_key = x.kind_key), 'code') AS execution_kind,
-    (SELECT word FROM word WHERE word_key = x.language_key) AS language,
-    CASE x.status WHEN 0 THEN 'success' WHEN 1 THEN 'error' WHEN 2 THEN 'timeout' ELSE 'killed' END AS status,
+    (SELECT team_id FROM team WHERE team_key = z.team_key) AS team_id,
+    coalesce((SELECT word FROM word WHERE word_key = z.kind_key), 'code') AS execution_kind,
+    (SELECT word FROM word WHERE word_key = z.language_key) AS language,
+    CASE z.status WHEN 0 THEN 'success' WHEN 1 THEN 'error' WHEN 2 THEN 'timeout' ELSE 'killed' END AS status,
     x.failed AS failed,
-    x.exit_code AS exit_code,
+    z.exit_code AS exit_code,
     x.error_name AS error_name,
     x.error_value AS error_value,
     x.duration_ms AS duration_ms,
-    x.attempt AS attempt,
-    x.final AS final,
-    x.vcpu_count AS vcpu_count,
-    x.memory_mb AS memory_mb,
+    z.attempt AS attempt,
+    z.final AS final,
+    z.vcpu_count AS vcpu_count,
+    z.memory_mb AS memory_mb,
     x.cost_nanousd AS attributed_cost_nanousd,
     x.cost_nanousd / 1e9 AS attributed_cost_usd,
-    CASE x.cost_source WHEN 1 THEN 'reported' WHEN 3 THEN 'computed' ELSE 'unknown' END AS cost_source,
+    CASE z.cost_source WHEN 1 THEN 'reported' WHEN 3 THEN 'computed' ELSE 'unknown' END AS cost_source,
     x.changed_seq AS changed_seq
 FROM execution x
+    LEFT JOIN execution_traits z ON z.traits_key = x.traits_key
+    LEFT JOIN event e ON e.seq = x.seq
     JOIN sandbox s ON s.sandbox_key = x.sandbox_key
     LEFT JOIN run r ON r.run_key = x.run_key AND r.sandbox_key = x.sandbox_key
     LEFT JOIN template m ON m.template_key = x.template_key;
