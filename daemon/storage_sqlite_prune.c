@@ -144,7 +144,7 @@ static int prune_executions(struct storage *s, int64_t key, size_t n, bool *ret_
 static int oldest_sandbox(struct storage *s, int64_t before_s, char id[static EVENT_ID_MAX + 1])
 {
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_OLD_SANDBOX);
-	int r = storage_sqlite_bind(s, statement, "ii", before_s, before_s * INT64_C(1000000000));
+	int r = storage_sqlite_bind(s, statement, "i", before_s);
 	if (r == 0)
 		r = storage_sqlite_step(s, statement);
 	if (r == 1) {
