@@ -7,6 +7,7 @@
 #include "storage_sqlite_body.h"
 #include "storage_sqlite_identity.h"
 #include "storage_sqlite_rollup.h"
+#include "storage_sqlite_traits.h"
 
 #include "clock.h"
 
@@ -130,53 +131,48 @@ static const char *const sql_texts[SQL_N] = {
 		     " VALUES (?, ?, ?, ?, ?, ?, ?)",
 
 	[SQL_SANDBOX_GET] =
-		"SELECT sandbox_key, names_run, first_event_ms, last_ns, last_seq, "
-		"last_source_key, template_ns, template_seq,"
-		" template_key, team_ns, team_seq, team_key, metadata_ns, "
-		"metadata_seq, metadata, startup_ns, startup_seq, startup_ms,"
-		" killed_ns, killed_seq, killed_source_key, killed_reason_key, "
-		"n_loose, executions, failed_executions,"
-		" loose_executions, state, show_template_key, booked_startup_ms,"
-		" booked_startup_hour_s, booked_startup_template_key, sealed FROM sandbox"
+		"SELECT sandbox_key, time_s, last_after_ms, state, source_key, template_key,"
+		" team_key, kill_reason_key, startup_ms, executions, failed_executions,"
+		" loose_executions, n_loose, sealed, facts, metadata FROM sandbox"
 		" WHERE sandbox_id = ?",
-	[SQL_SANDBOX_PUT] = "INSERT OR REPLACE INTO sandbox (sandbox_key, sandbox_id, names_run, "
-			    "first_event_ms, last_ns, last_seq,"
-			    " last_source_key, template_ns, template_seq, template_key, team_ns, "
-			    "team_seq, team_key, metadata_ns, metadata_seq,"
-			    " metadata, startup_ns, startup_seq, startup_ms, killed_ns, "
-			    "killed_seq, killed_source_key, killed_reason_key, n_loose,"
-			    " executions, failed_executions, loose_executions, time_s, state, "
-			    "created_ms, ended_ms, expires_ms, kill_reason_key,"
-			    " show_source_key, show_template_key, show_team_key, runs, runtime_ms, "
-			    "cost_nanousd, unknown_cost, booked_startup_ms, booked_startup_hour_s,"
-			    " booked_startup_template_key, sealed, changed_seq)"
-			    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-			    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-			    " ?, ?, ?, ?, ?, ?, ?, ?)",
-	[SQL_RUNS_GET] = "SELECT run_key, run_id, named, start_ns, start_seq, start_kind, "
-			 "start_source_key, start_template_key, start_team_key,"
-			 " end_ns, end_seq, end_fact_kind, end_source_key, end_template_key, "
-			 "end_team_key, end_reason_key, report_started_ms,"
-			 " report_ms, report_vcpu, report_memory_mb, timeout_ns, timeout_seq, "
-			 "timeout_ms, time_s, started_ms, ended_ms,"
-			 " end_kind, kill_reason_key, source_key, template_key, team_key, "
-			 "vcpu_count, memory_mb, runtime_ms, cost_nanousd,"
-			 " cost_source, vcpu_second_femto, gib_second_femto, due_ms FROM run WHERE "
-			 "sandbox_key = ?",
-	[SQL_RUN_PUT] = "INSERT OR REPLACE INTO run (run_key, sandbox_key, run_id, named, "
-			"start_ns, start_seq, start_kind, start_source_key,"
-			" start_template_key, start_team_key, end_ns, end_seq, end_fact_kind, "
-			"end_source_key, end_template_key, end_team_key,"
-			" end_reason_key, report_started_ms, report_ms, report_vcpu, "
-			"report_memory_mb, timeout_ns, timeout_seq, timeout_ms,"
-			" time_s, started_ms, ended_ms, end_kind, kill_reason_key, source_key, "
-			"template_key, team_key, vcpu_count, memory_mb,"
-			" runtime_ms, cost_nanousd, cost_source, vcpu_second_femto, "
-			"gib_second_femto, due_ms, changed_seq)"
-			" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-			"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-			" ?, ?, ?, ?)",
+	[SQL_SANDBOX_PUT] =
+		"INSERT INTO sandbox (time_s, template_key, time_ms, last_after_ms, ended_after_ms,"
+		" expires_after_ms, state, source_key, team_key, kill_reason_key, startup_ms, runs,"
+		" runtime_ms, cost_nanousd, unknown_cost, executions, failed_executions,"
+		" loose_executions, n_loose, sealed, changed_seq, metadata_seq, facts, metadata,"
+		" sandbox_key, sandbox_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+		" ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[SQL_SANDBOX_CHANGE] =
+		"UPDATE sandbox SET time_ms = ?, last_after_ms = ?, ended_after_ms = ?,"
+		" expires_after_ms = ?, state = ?, source_key = ?, team_key = ?,"
+		" kill_reason_key = ?, startup_ms = ?, runs = ?, runtime_ms = ?, cost_nanousd = ?,"
+		" unknown_cost = ?, executions = ?, failed_executions = ?, loose_executions = ?,"
+		" n_loose = ?, sealed = ?, changed_seq = ?, metadata_seq = ?, facts = ?,"
+		" metadata = ? WHERE sandbox_key = ?",
+	[SQL_SANDBOX_MOVE] = "UPDATE sandbox SET time_s = ?, template_key = ? WHERE sandbox_key = ?",
+	[SQL_RUNS_GET] =
+		"SELECT r.run_key, r.time_s, r.time_ms, r.ended_after_ms, r.end_kind,"
+		" r.template_key, r.cost_nanousd, r.due_ms, z.source_key, z.team_key,"
+		" z.kill_reason_key, z.vcpu_count, z.memory_mb, z.cost_source, z.vcpu_second_femto,"
+		" z.gib_second_femto, r.run_id, r.facts FROM run r"
+		" JOIN run_traits z ON z.traits_key = r.traits_key WHERE r.sandbox_key = ?",
+	[SQL_RUN_PUT] =
+		"INSERT INTO run (time_s, template_key, time_ms, ended_after_ms, end_kind,"
+		" traits_key, cost_nanousd, due_ms, changed_seq, facts, run_key, sandbox_key,"
+		" run_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[SQL_RUN_CHANGE] =
+		"UPDATE run SET time_ms = ?, ended_after_ms = ?, end_kind = ?, traits_key = ?,"
+		" cost_nanousd = ?, due_ms = ?, changed_seq = ?, facts = ? WHERE run_key = ?",
+	[SQL_RUN_MOVE] = "UPDATE run SET time_s = ?, template_key = ? WHERE run_key = ?",
 	[SQL_RUN_DELETE] = "DELETE FROM run WHERE run_key = ?",
+	[SQL_RUN_TRAITS_GET] =
+		"SELECT traits_key FROM run_traits WHERE source_key = ? AND team_key = ?"
+		" AND kill_reason_key = ? AND vcpu_count IS ? AND memory_mb IS ? AND cost_source = ?"
+		" AND vcpu_second_femto IS ? AND gib_second_femto IS ?",
+	[SQL_RUN_TRAITS_ADD] =
+		"INSERT INTO run_traits (source_key, team_key, kill_reason_key, vcpu_count,"
+		" memory_mb, cost_source, vcpu_second_femto, gib_second_femto)"
+		" VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 	[SQL_LOOSE_GET] = "SELECT seq, time_ns, kind, source_key, template_key, team_key, "
 			  "kill_reason_key, timeout_ms, report_started_ms,"
 			  " report_ms, report_vcpu, report_memory_mb FROM loose_event WHERE "
@@ -186,22 +182,35 @@ static const char *const sql_texts[SQL_N] = {
 			  " kill_reason_key, timeout_ms, report_started_ms, report_ms, "
 			  "report_vcpu, report_memory_mb)"
 			  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	[SQL_EXECUTION_GET] = "SELECT seq, event_ns, event_id, failed, named_run, time_s, "
-			      "template_key, duration_ms, status"
-			      " FROM execution"
-			      " WHERE sandbox_key = ? AND execution_id = ?",
+	[SQL_EXECUTION_GET] =
+		"SELECT x.seq, e.time_s * 1000000000 + e.time_frac_ns, e.id, x.failed, z.named_run,"
+		" x.time_s, x.template_key, x.duration_ms, z.status FROM execution x"
+		" JOIN execution_traits z ON z.traits_key = x.traits_key"
+		" LEFT JOIN event e ON e.seq = x.seq"
+		" WHERE x.sandbox_key = ? AND x.id_hash = ? AND x.execution_id = ?",
 	[SQL_EXECUTION_DELETE] = "DELETE FROM execution WHERE seq = ?",
-	[SQL_EXECUTION_PUT] = "INSERT INTO execution (seq, sandbox_key, execution_id, event_id, "
-			      "event_ns, time_s, started_ms, finished_ms,"
-			      " named_run, run_key, source_key, template_key, team_key, kind_key, "
-			      "language_key, status, failed, exit_code,"
-			      " error_name, error_value, duration_ms, attempt, final, vcpu_count, "
-			      "memory_mb, cost_nanousd, cost_source, changed_seq)"
-			      " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-			      "?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	[SQL_EXECUTION_LOOSE] = "SELECT seq, coalesce(started_ms, event_ns / 1000000), "
-				"coalesce(run_key, 0) FROM execution"
-				" WHERE sandbox_key = ? AND named_run = 0",
+	[SQL_EXECUTION_PUT] =
+		"INSERT INTO execution (seq, sandbox_key, id_hash, time_s, time_ms, traits_key,"
+		" run_key, template_key, failed, duration_ms, cost_nanousd, changed_seq,"
+		" execution_id, finished_ms, error_name, error_value)"
+		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[SQL_EXECUTION_LOOSE] =
+		"SELECT x.seq, x.time_s * 1000 + x.time_ms, coalesce(x.run_key, 0) FROM execution x"
+		" JOIN execution_traits z ON z.traits_key = x.traits_key"
+		" WHERE x.sandbox_key = ? AND z.named_run = 0",
+	[SQL_EXECUTION_KEEP_ID] =
+		"UPDATE execution SET event_id = (SELECT id FROM event WHERE seq = ?1)"
+		" WHERE seq = ?1",
+	[SQL_EXECUTION_TRAITS_GET] =
+		"SELECT traits_key FROM execution_traits WHERE source_key = ? AND team_key = ?"
+		" AND kind_key = ? AND language_key = ? AND status = ? AND exit_code IS ?"
+		" AND attempt = ? AND final = ? AND vcpu_count IS ? AND memory_mb IS ?"
+		" AND cost_source = ? AND named_run = ? AND has_start = ? AND has_end = ?",
+	[SQL_EXECUTION_TRAITS_ADD] =
+		"INSERT INTO execution_traits (source_key, team_key, kind_key, language_key,"
+		" status, exit_code, attempt, final, vcpu_count, memory_mb, cost_source,"
+		" named_run, has_start, has_end)"
+		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[SQL_EXECUTION_MOVE] = "UPDATE execution SET run_key = ?, changed_seq = ? WHERE seq = ?",
 	[SQL_DUE] = "SELECT DISTINCT s.sandbox_id FROM run r JOIN sandbox s ON s.sandbox_key = "
 		    "r.sandbox_key"
@@ -272,8 +281,9 @@ static const char *const sql_texts[SQL_N] = {
 		"SELECT sandbox_key, sandbox_id FROM sandbox WHERE sandbox_key > ? AND sealed = 1"
 		" ORDER BY sandbox_key LIMIT ?",
 	[SQL_EXECUTION_BOOKED] =
-		"SELECT time_s, template_key, duration_ms, failed, status FROM execution"
-		" WHERE sandbox_key = ?",
+		"SELECT x.time_s, x.template_key, x.duration_ms, x.failed, z.status"
+		" FROM execution x JOIN execution_traits z ON z.traits_key = x.traits_key"
+		" WHERE x.sandbox_key = ?",
 	[SQL_IS_SKIPPED] = "SELECT 1 FROM skipped WHERE seq = ?",
 	[SQL_OLD_EVENTS] = "SELECT l.seq, l.time_s, t.kind, coalesce(l.sandbox_key, 0), "
 			   "coalesce(l.template_key, 0), e.id"
@@ -288,11 +298,13 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_SKIPPED_DELETE] = "DELETE FROM skipped WHERE seq = ?",
 	[SQL_EVENT_DELETE] = "DELETE FROM event WHERE seq = ?",
 	[SQL_OLD_SANDBOX] =
-		"SELECT sandbox_id FROM sandbox WHERE time_s < ? AND last_ns < ? AND state <> 1"
+		"SELECT sandbox_id FROM sandbox WHERE time_s < ?1"
+		" AND time_s * 1000 + last_after_ms < ?1 * 1000 AND state <> 1"
 		" ORDER BY time_s LIMIT 1",
 	[SQL_EXECUTIONS_OF] =
-		"SELECT seq, time_s, template_key, duration_ms, failed, status FROM execution"
-		" WHERE sandbox_key = ? LIMIT ?",
+		"SELECT x.seq, x.time_s, x.template_key, x.duration_ms, x.failed, z.status"
+		" FROM execution x JOIN execution_traits z ON z.traits_key = x.traits_key"
+		" WHERE x.sandbox_key = ? LIMIT ?",
 	[SQL_RUNS_DELETE] = "DELETE FROM run WHERE sandbox_key = ?",
 	[SQL_LOOSE_DELETE] = "DELETE FROM loose_event WHERE sandbox_key = ?",
 	[SQL_SANDBOX_DELETE] = "DELETE FROM sandbox WHERE sandbox_key = ?",
@@ -630,6 +642,7 @@ void storage_rollback(struct storage *s)
 	storage_sqlite_identity_undo(s);
 	storage_sqlite_rollup_forget(s);
 	storage_sqlite_forget_dims(s);
+	storage_sqlite_traits_forget(s);
 }
 
 static int64_t file_size(const char *path, const char *suffix)

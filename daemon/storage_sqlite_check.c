@@ -48,6 +48,7 @@ struct comparison {
 #define TEAM "(SELECT team_id FROM team WHERE team.team_key = d.team_key) AS team"
 #define COST "sum(runtime_ms) AS runtime_ms, sum(cost_nanousd) AS cost_nanousd, " \
 	"sum(estimated_nanousd) AS estimated_nanousd, sum(runs_ended) AS runs_ended, sum(unknown_cost) AS unknown_cost"
+#define RUNTIME "max(0, ended_after_ms - time_ms)"
 #define MINUS_COST "-runtime_ms, -cost_nanousd, -estimated_nanousd, -runs_ended, -unknown_cost"
 
 static const struct comparison comparisons[] = {
@@ -63,11 +64,11 @@ static const struct comparison comparisons[] = {
 	  " SELECT source_key, template_key, team_key, runtime_ms, cost_nanousd, estimated_nanousd, runs_ended,"
 	  "  unknown_cost FROM cost_hour UNION ALL"
 	  " SELECT source_key, template_key, team_key, " MINUS_COST " FROM frozen_cost_hour UNION ALL"
-	  " SELECT coalesce(source_key, 0), coalesce(template_key, 0), coalesce(team_key, 0),"
-	  "  -iif(started_ms IS NULL, 0, max(0, ended_ms - started_ms)),"
-	  "  -iif(started_ms IS NULL, 0, coalesce(cost_nanousd, 0)),"
-	  "  -iif(started_ms IS NULL OR cost_source <> 2, 0, coalesce(cost_nanousd, 0)),"
-	  "  -1, -(cost_nanousd IS NULL) FROM run WHERE time_s IS NOT NULL AND ended_ms IS NOT NULL"
+	  " SELECT z.source_key, coalesce(r.template_key, 0), z.team_key, -iif(r.time_ms IS NULL, 0, " RUNTIME "),"
+	  "  -iif(r.time_ms IS NULL, 0, coalesce(r.cost_nanousd, 0)),"
+	  "  -iif(r.time_ms IS NULL OR z.cost_source <> 2, 0, coalesce(r.cost_nanousd, 0)),"
+	  "  -1, -(r.cost_nanousd IS NULL)"
+	  "  FROM run r JOIN run_traits z ON z.traits_key = r.traits_key WHERE r.ended_after_ms IS NOT NULL"
 	  ") d GROUP BY source_key, template_key, team_key" },
 
 	{ "cost_daily", 4,
@@ -85,9 +86,9 @@ static const struct comparison comparisons[] = {
 	  "  duration_ms FROM template_total UNION ALL"
 	  " SELECT template_key, -sandboxes, -running, -runs, -runtime_ms, -cost_nanousd, -unknown_cost, -executions,"
 	  "  -failed, -duration_ms FROM frozen_template_total UNION ALL"
-	  " SELECT coalesce(show_template_key, 0), -1, -(state = 1), 0, 0, 0, 0, 0, 0, 0 FROM sandbox UNION ALL"
-	  " SELECT coalesce(template_key, 0), 0, 0, -1, -iif(ended_ms IS NULL, 0, coalesce(runtime_ms, 0)),"
-	  "  -iif(ended_ms IS NULL, 0, coalesce(cost_nanousd, 0)), -(ended_ms IS NOT NULL AND cost_nanousd IS NULL),"
+	  " SELECT coalesce(template_key, 0), -1, -(state = 1), 0, 0, 0, 0, 0, 0, 0 FROM sandbox UNION ALL"
+	  " SELECT coalesce(template_key, 0), 0, 0, -1, -coalesce(" RUNTIME ", 0),"
+	  "  -iif(ended_after_ms IS NULL, 0, coalesce(cost_nanousd, 0)), -(ended_after_ms IS NOT NULL AND cost_nanousd IS NULL),"
 	  "  0, 0, 0 FROM run WHERE time_s IS NOT NULL UNION ALL"
 	  " SELECT coalesce(template_key, 0), 0, 0, 0, 0, 0, 0, -1, -failed, -duration_ms FROM execution"
 	  ") d GROUP BY template_key" },
@@ -97,7 +98,9 @@ static const struct comparison comparisons[] = {
 	  " sum(duration_ms) AS duration_ms FROM ("
 	  " SELECT template_key, executions, failed, timeouts, duration_ms FROM template_hour UNION ALL"
 	  " SELECT template_key, -executions, -failed, -timeouts, -duration_ms FROM frozen_template_hour UNION ALL"
-	  " SELECT coalesce(template_key, 0), -1, -failed, -(status = 2), -duration_ms FROM execution"
+	  " SELECT coalesce(template_key, 0), -1, -failed,"
+	  "  -((SELECT status FROM execution_traits z WHERE z.traits_key = execution.traits_key) = 2), -duration_ms"
+	  "  FROM execution"
 	  ") d GROUP BY template_key" },
 
 	{ "sandboxes", 1,
@@ -108,10 +111,12 @@ static const struct comparison comparisons[] = {
 	  " sum(loose_events) AS loose_events FROM ("
 	  " SELECT sandbox_key, runs, runtime_ms, cost_nanousd, unknown_cost, executions, failed_executions,"
 	  "  loose_executions, n_loose AS loose_events FROM sandbox UNION ALL"
-	  " SELECT sandbox_key, -1, -iif(ended_ms IS NULL, 0, coalesce(runtime_ms, 0)),"
-	  "  -iif(ended_ms IS NULL, 0, coalesce(cost_nanousd, 0)), -(ended_ms IS NOT NULL AND cost_nanousd IS NULL),"
+	  " SELECT sandbox_key, -1, -coalesce(" RUNTIME ", 0),"
+	  "  -iif(ended_after_ms IS NULL, 0, coalesce(cost_nanousd, 0)), -(ended_after_ms IS NOT NULL AND cost_nanousd IS NULL),"
 	  "  0, 0, 0, 0 FROM run WHERE time_s IS NOT NULL UNION ALL"
-	  " SELECT sandbox_key, 0, 0, 0, 0, -1, -failed, -(named_run = 0), 0 FROM execution UNION ALL"
+	  " SELECT sandbox_key, 0, 0, 0, 0, -1, -failed,"
+	  "  -((SELECT named_run FROM execution_traits z WHERE z.traits_key = execution.traits_key) = 0), 0"
+	  "  FROM execution UNION ALL"
 	  " SELECT sandbox_key, 0, 0, 0, 0, 0, 0, 0, -1 FROM loose_event"
 	  ") d GROUP BY sandbox_key" },
 
@@ -139,6 +144,11 @@ static const struct comparison comparisons[] = {
 	  "SELECT count(*) AS blocks FROM body_block b WHERE NOT EXISTS (SELECT 1 FROM event WHERE seq >= b.first_seq"
 	  " AND seq < coalesce((SELECT min(n.first_seq) FROM body_block n WHERE n.first_seq > b.first_seq),"
 	  "  9223372036854775807))" },
+
+	{ "rows of no known traits", 0,
+	  "SELECT (SELECT count(*) FROM run WHERE traits_key NOT IN (SELECT traits_key FROM run_traits)) AS runs,"
+	  " (SELECT count(*) FROM execution WHERE traits_key NOT IN (SELECT traits_key FROM execution_traits))"
+	  " AS executions" },
 
 	{ "events of no known source or type", 0,
 	  "SELECT count(*) AS events FROM event WHERE source_key NOT IN (SELECT source_key FROM source)"

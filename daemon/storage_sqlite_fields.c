@@ -44,6 +44,13 @@ void storage_sqlite_give_text(struct fields *f, struct span text)
 					    SQLITE_STATIC);
 }
 
+void storage_sqlite_give_blob(struct fields *f, struct span bytes)
+{
+	if (f->code == SQLITE_OK)
+		f->code = sqlite3_bind_blob(f->statement, f->next++, bytes.s, (int)bytes.len,
+					    SQLITE_STATIC);
+}
+
 void storage_sqlite_give_id(struct fields *f, struct span id)
 {
 	if (f->code == SQLITE_OK)

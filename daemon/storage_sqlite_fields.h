@@ -14,6 +14,7 @@ void storage_sqlite_give(struct fields *f, int64_t value);
 void storage_sqlite_give_absent(struct fields *f, int64_t value); /* INT64_MIN: NULL */
 void storage_sqlite_give_key(struct fields *f, int64_t key); /* 0: NULL */
 void storage_sqlite_give_text(struct fields *f, struct span text);
+void storage_sqlite_give_blob(struct fields *f, struct span bytes);
 void storage_sqlite_give_id(struct fields *f, struct span id);
 void storage_sqlite_give_dims(struct fields *f, const struct ledger_dims *dims);
 /* Runs the statement, once every parameter has its value. */

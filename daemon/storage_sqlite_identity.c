@@ -38,14 +38,24 @@ static struct span text_span(const char *text)
 	return (struct span) { text, strlen(text) };
 }
 
-static int16_t hash_id(const struct identity *x, const char *id)
+static int16_t hash_span(const struct identity *x, struct span id)
 {
 	uint64_t h = (uint64_t)x->key;
-	for (; *id; id++)
-		h = (h ^ (uint8_t)*id) * UINT64_C(0x100000001b3);
+	for (size_t i = 0; i < id.len; i++)
+		h = (h ^ (uint8_t)id.s[i]) * UINT64_C(0x100000001b3);
 	h ^= h >> 32;
 	h *= UINT64_C(0xd6e8feb86659fd93);
 	return (int16_t)(h >> 48);
+}
+
+static int16_t hash_id(const struct identity *x, const char *id)
+{
+	return hash_span(x, text_span(id));
+}
+
+int64_t storage_sqlite_identity_hash(const struct storage *s, struct span id)
+{
+	return hash_span(s->identity, id);
 }
 
 /* Loading ----------------------------------------------------------------- */

@@ -32,6 +32,9 @@ void storage_sqlite_identity_undo(struct storage *s);
 MUST_CHECK int storage_sqlite_identity_prune(struct storage *s, const char *id, int64_t time_s,
 					     int64_t seq);
 
+/* 16 bits that strangers cannot choose; the same as long as the store lives. */
+int64_t storage_sqlite_identity_hash(const struct storage *s, struct span id);
+
 /* No room to remember another one: indexing has fallen behind. Then nothing is stored. */
 bool storage_sqlite_identity_is_full(const struct storage *s);
 

@@ -69,8 +69,12 @@ enum storage_sql {
 	SQL_LINK,
 	SQL_SANDBOX_GET,
 	SQL_SANDBOX_PUT,
+	SQL_SANDBOX_CHANGE,
+	SQL_SANDBOX_MOVE,
 	SQL_RUNS_GET,
 	SQL_RUN_PUT,
+	SQL_RUN_CHANGE,
+	SQL_RUN_MOVE,
 	SQL_RUN_DELETE,
 	SQL_LOOSE_GET,
 	SQL_LOOSE_PUT,
@@ -79,6 +83,11 @@ enum storage_sql {
 	SQL_EXECUTION_PUT,
 	SQL_EXECUTION_LOOSE,
 	SQL_EXECUTION_MOVE,
+	SQL_EXECUTION_KEEP_ID,
+	SQL_EXECUTION_TRAITS_GET,
+	SQL_EXECUTION_TRAITS_ADD,
+	SQL_RUN_TRAITS_GET,
+	SQL_RUN_TRAITS_ADD,
 	SQL_DUE,
 	/* sums */
 	SQL_ROLLUP_COST_HOUR,
@@ -153,6 +162,7 @@ struct storage {
 		char *bytes;
 		size_t len, size;
 	} gathered;
+	struct traits *traits; /* keys of late: storage_sqlite_traits.c; NULL: none yet */
 	struct rollup *rollup; /* differences of the open transaction; NULL: none yet */
 	struct storage_dim_cache dims[STORAGE_WORD + 1];
 	struct storage_dim_cache types;

@@ -1,5 +1,7 @@
 /* Loading a sandbox with its facts, whole. */
+#include "storage_sqlite_facts.h"
 #include "storage_sqlite_internal.h"
+#include "storage_sqlite_rollup.h"
 
 #include <errno.h>
 #include <string.h>
@@ -19,14 +21,6 @@ static int64_t take(struct columns *c)
 static int64_t take_absent(struct columns *c)
 {
 	return storage_sqlite_absent(c->statement, c->next++);
-}
-
-static struct ledger_mark take_mark(struct columns *c)
-{
-	struct ledger_mark mark;
-	mark.time_ns = take(c);
-	mark.seq = take(c);
-	return mark;
 }
 
 static struct ledger_dims take_dims(struct columns *c)
@@ -49,46 +43,60 @@ static struct event_report take_report(struct columns *c)
 	return report;
 }
 
+/* From where the row's time begins; LEDGER_ABSENT is. */
+static int64_t take_after(struct columns *c, int64_t base_ms)
+{
+	int64_t after = take_absent(c);
+	return after == LEDGER_ABSENT ? LEDGER_ABSENT : base_ms + after;
+}
+
+static struct span take_bytes(struct columns *c)
+{
+	struct span bytes = { sqlite3_column_blob(c->statement, c->next), 0 };
+	bytes.len = (size_t)sqlite3_column_bytes(c->statement, c->next++);
+	return bytes;
+}
+
 static void take_account(struct columns *c, struct ledger_account *a)
 {
-	a->exists = storage_sqlite_absent(c->statement, c->next++) != INT64_MIN;
-	a->started_ms = take_absent(c);
-	a->ended_ms = take_absent(c);
+	int64_t time_s = take_absent(c);
+	a->exists = time_s != LEDGER_ABSENT;
+	int64_t base_ms = a->exists ? time_s * 1000 : 0;
+	a->started_ms = take_after(c, base_ms);
+	a->ended_ms = take_after(c, base_ms);
 	a->end_kind = (enum ledger_end_kind)take(c);
+	a->dims.template_key = take(c);
+	a->cost_nanousd = take_absent(c);
+	a->due_ms = take_absent(c);
+	a->dims.source_key = take(c);
+	a->dims.team_key = take(c);
 	a->kill_reason_key = take(c);
-	a->dims = take_dims(c);
 	a->vcpu_count = take_absent(c);
 	a->memory_mb = take_absent(c);
-	a->runtime_ms = take_absent(c);
-	a->cost_nanousd = take_absent(c);
 	a->cost_source = (enum ledger_cost_source)take(c);
 	a->rates.vcpu_second_femto = take_absent(c);
 	a->rates.gib_second_femto = take_absent(c);
-	a->due_ms = take_absent(c);
+	bool spans = a->started_ms != LEDGER_ABSENT && a->ended_ms != LEDGER_ABSENT;
+	a->runtime_ms = spans ? a->ended_ms - a->started_ms : LEDGER_ABSENT;
 }
 
-static void take_run(sqlite3_stmt *statement, struct ledger_run *run)
+static int damaged(struct storage *s)
+{
+	return storage_sqlite_fail(
+		s, SQLITE_CORRUPT,
+		"damaged facts in the ledger: e2b-hookctl rebuild makes it anew");
+}
+
+static int take_run(struct storage *s, sqlite3_stmt *statement, struct ledger_run *run)
 {
 	struct columns c = { statement, 0 };
 	*run = (struct ledger_run) { .is_stored = true };
 	run->key = take(&c);
-	storage_sqlite_copy(statement, c.next++, run->id, sizeof(run->id));
-	run->named = take(&c) != 0;
-	run->start.mark = take_mark(&c);
-	run->start.kind = (enum event_kind)take(&c);
-	run->start.dims = take_dims(&c);
-	run->start.timeout_ms = LEDGER_ABSENT;
-	run->end.mark = take_mark(&c);
-	run->end.kind = (enum event_kind)take(&c);
-	run->end.dims = take_dims(&c);
-	run->end.kill_reason_key = take(&c);
-	run->end.timeout_ms = LEDGER_ABSENT;
-	run->end.report = take_report(&c);
-	run->timeout.mark = take_mark(&c);
-	run->timeout.kind = EVENT_UPDATED;
-	run->timeout.timeout_ms = take_absent(&c);
 	take_account(&c, &run->stored);
+	storage_sqlite_copy(statement, c.next++, run->id, sizeof(run->id));
 	run->account = run->stored;
+	int r = storage_sqlite_facts_get_run(take_bytes(&c), &run->stored, run);
+	return r < 0 ? damaged(s) : 0;
 }
 
 static int load_runs(struct storage *s, struct ledger_sandbox *sandbox)
@@ -107,8 +115,10 @@ static int load_runs(struct storage *s, struct ledger_sandbox *sandbox)
 			sandbox->runs = runs;
 			sandbox->runs_size = size;
 		}
-		take_run(statement, &sandbox->runs[sandbox->n_runs++]);
+		r = take_run(s, statement, &sandbox->runs[sandbox->n_runs++]);
 	}
+	if (r < 0 && statement)
+		(void)sqlite3_reset(statement);
 	return r;
 }
 
@@ -142,40 +152,43 @@ static int load_loose(struct storage *s, struct ledger_sandbox *sandbox, int64_t
 	return r;
 }
 
-static int take_sandbox(sqlite3_stmt *statement, struct ledger_sandbox *sandbox,
+/* What the sums hold of it is what its row says. */
+static void take_booked(struct ledger_sandbox *sandbox, enum ledger_state state,
+			const struct storage_facts_shown *shown)
+{
+	struct rollup_startup startup =
+		storage_sqlite_startup_of(sandbox, shown->dims.template_key);
+	sandbox->booked.state = state;
+	sandbox->booked.time_s = shown->time_ms / 1000;
+	sandbox->booked.template_key = shown->dims.template_key;
+	sandbox->booked.startup_ms = startup.startup_ms;
+	sandbox->booked.startup_hour_s = startup.hour_s;
+	sandbox->booked.startup_template_key = startup.template_key;
+}
+
+static int take_sandbox(struct storage *s, sqlite3_stmt *statement, struct ledger_sandbox *sandbox,
 			int64_t *ret_n_loose)
 {
 	struct columns c = { statement, 0 };
+	struct storage_facts_shown shown = { 0 };
 	sandbox->is_stored = true;
 	sandbox->key = take(&c);
-	sandbox->names_run = take(&c) != 0;
-	sandbox->first_event_ms = take(&c);
-	sandbox->last = take_mark(&c);
-	sandbox->last_source_key = take(&c);
-	sandbox->template_mark = take_mark(&c);
-	sandbox->template_key = take(&c);
-	sandbox->team_mark = take_mark(&c);
-	sandbox->team_key = take(&c);
-	sandbox->metadata_mark = take_mark(&c);
-	const unsigned char *metadata = sqlite3_column_text(statement, c.next++);
-	sandbox->metadata = metadata ? strdup((const char *)metadata) : NULL;
-	sandbox->startup_mark = take_mark(&c);
+	shown.time_ms = take(&c) * 1000;
+	shown.last_ms = shown.time_ms + take(&c);
+	enum ledger_state state = (enum ledger_state)take(&c);
+	shown.dims = take_dims(&c);
+	shown.kill_reason_key = take(&c);
 	sandbox->startup_ms = take_absent(&c);
-	sandbox->killed.mark = take_mark(&c);
-	sandbox->killed.kind = EVENT_KILLED;
-	sandbox->killed.dims.source_key = take(&c);
-	sandbox->killed.kill_reason_key = take(&c);
-	sandbox->killed.timeout_ms = LEDGER_ABSENT;
-	*ret_n_loose = take(&c);
 	sandbox->executions = take(&c);
 	sandbox->failed_executions = take(&c);
 	sandbox->loose_executions = take(&c);
-	sandbox->booked.state = (enum ledger_state)take(&c);
-	sandbox->booked.template_key = take(&c);
-	sandbox->booked.startup_ms = take_absent(&c);
-	sandbox->booked.startup_hour_s = take(&c);
-	sandbox->booked.startup_template_key = take(&c);
+	*ret_n_loose = take(&c);
 	sandbox->sealed = take(&c) != 0;
+	if (storage_sqlite_facts_get_sandbox(take_bytes(&c), &shown, sandbox) < 0)
+		return damaged(s);
+	take_booked(sandbox, state, &shown);
+	const unsigned char *metadata = sqlite3_column_text(statement, c.next++);
+	sandbox->metadata = metadata ? strdup((const char *)metadata) : NULL;
 	return metadata && !sandbox->metadata ? -ENOMEM : 0;
 }
 
@@ -212,7 +225,7 @@ int storage_load_sandbox(struct storage *s, struct span sandbox_id, struct ledge
 		return 0;
 	}
 	int64_t n_loose;
-	r = take_sandbox(statement, ret, &n_loose);
+	r = take_sandbox(s, statement, ret, &n_loose);
 	(void)sqlite3_reset(statement);
 	if (r == 0)
 		r = load_runs(s, ret);

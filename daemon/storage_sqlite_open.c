@@ -7,6 +7,7 @@
  */
 #include "storage_sqlite_identity.h"
 #include "storage_sqlite_rollup.h"
+#include "storage_sqlite_traits.h"
 
 #include "clock.h"
 #include "log.h"
@@ -370,6 +371,7 @@ void storage_close(struct storage *s)
 	free(s->gathered.bytes);
 	storage_sqlite_rollup_finish(s);
 	storage_sqlite_dims_finish(s);
+	storage_sqlite_traits_finish(s);
 	if (s->lock_fd >= 0)
 		(void)close(s->lock_fd);
 	free(s->path);

@@ -58,6 +58,8 @@ static int prune_event(struct storage *s, const struct old_event *e)
 	int r = freeze_event(s, e);
 	if (r == 0 && e->sandbox_key)
 		r = run_with(s, SQL_SANDBOX_SEAL, e->sandbox_key, e->seq);
+	if (r == 0 && e->kind == EVENT_CODE_EXECUTED)
+		r = run_with(s, SQL_EXECUTION_KEEP_ID, e->seq, 0);
 	if (r == 0)
 		r = run_with(s, SQL_LINK_DELETE, e->seq, e->time_s);
 	if (r == 0)
@@ -142,7 +144,7 @@ static int prune_executions(struct storage *s, int64_t key, size_t n, bool *ret_
 static int oldest_sandbox(struct storage *s, int64_t before_s, char id[static EVENT_ID_MAX + 1])
 {
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_OLD_SANDBOX);
-	int r = storage_sqlite_bind(s, statement, "ii", before_s, before_s * INT64_C(1000000000));
+	int r = storage_sqlite_bind(s, statement, "i", before_s);
 	if (r == 0)
 		r = storage_sqlite_step(s, statement);
 	if (r == 1) {

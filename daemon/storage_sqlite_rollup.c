@@ -5,6 +5,8 @@
  */
 #include "storage_sqlite_rollup.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -262,6 +264,18 @@ int storage_sqlite_book_execution(struct storage *s, const struct rollup_executi
 	v[TOTAL_FAILED] += sign * x->failed;
 	v[TOTAL_DURATION] += sign * x->duration_ms;
 	return 0;
+}
+
+struct rollup_startup storage_sqlite_startup_of(const struct ledger_sandbox *sandbox,
+						int64_t template_key)
+{
+	if (sandbox->startup_mark.seq == 0)
+		return (struct rollup_startup) { .startup_ms = LEDGER_ABSENT };
+	return (struct rollup_startup) {
+		sandbox->startup_ms,
+		floor_to(sandbox->startup_mark.time_ns / CLOCK_NS_PER_S, HOUR_S),
+		template_key,
+	};
 }
 
 int storage_sqlite_book_startup(struct storage *s, const struct rollup_startup *x, int sign)

@@ -28,6 +28,9 @@ MUST_CHECK int storage_sqlite_book_execution(struct storage *s, const struct rol
 struct rollup_startup {
 	int64_t startup_ms, hour_s, template_key; /* startup_ms LEDGER_ABSENT: none */
 };
+/* What is to be booked of a sandbox: under the hour of the event that reported it. */
+struct rollup_startup storage_sqlite_startup_of(const struct ledger_sandbox *sandbox,
+						int64_t template_key);
 MUST_CHECK int storage_sqlite_book_startup(struct storage *s, const struct rollup_startup *x,
 					   int sign);
 

@@ -1,18 +1,14 @@
 /* Saving a sandbox: its row, new loose events, the runs that changed. Columns in the order of their
  * statement. */
+#include "storage_sqlite_facts.h"
 #include "storage_sqlite_fields.h"
 #include "storage_sqlite_rollup.h"
+#include "storage_sqlite_traits.h"
 
 #include "clock.h"
 
 #include <errno.h>
 #include <string.h>
-
-static void give_mark(struct fields *f, struct ledger_mark mark)
-{
-	storage_sqlite_give_absent(f, mark.seq ? mark.time_ns : INT64_MIN);
-	storage_sqlite_give_key(f, mark.seq);
-}
 
 static void give_report(struct fields *f, const struct event_report *report)
 {
@@ -22,23 +18,10 @@ static void give_report(struct fields *f, const struct event_report *report)
 	storage_sqlite_give_absent(f, report->present ? report->memory_mb : INT64_MIN);
 }
 
-static void give_account(struct fields *f, const struct ledger_account *a)
+/* Milliseconds after where the row's time begins. */
+static void give_after(struct fields *f, int64_t ms, int64_t base_ms)
 {
-	int64_t shown_ms = a->started_ms != LEDGER_ABSENT ? a->started_ms : a->ended_ms;
-	storage_sqlite_give_absent(f, a->exists ? shown_ms / 1000 : INT64_MIN);
-	storage_sqlite_give_absent(f, a->exists ? a->started_ms : INT64_MIN);
-	storage_sqlite_give_absent(f, a->exists ? a->ended_ms : INT64_MIN);
-	storage_sqlite_give(f, a->end_kind);
-	storage_sqlite_give_key(f, a->kill_reason_key);
-	storage_sqlite_give_dims(f, &a->dims);
-	storage_sqlite_give_absent(f, a->vcpu_count);
-	storage_sqlite_give_absent(f, a->memory_mb);
-	storage_sqlite_give_absent(f, a->runtime_ms);
-	storage_sqlite_give_absent(f, a->cost_nanousd);
-	storage_sqlite_give(f, a->cost_source);
-	storage_sqlite_give_absent(f, a->exists ? a->rates.vcpu_second_femto : INT64_MIN);
-	storage_sqlite_give_absent(f, a->exists ? a->rates.gib_second_femto : INT64_MIN);
-	storage_sqlite_give_absent(f, a->due_ms);
+	storage_sqlite_give_absent(f, ms == LEDGER_ABSENT ? INT64_MIN : ms - base_ms);
 }
 
 static struct span span_of(const char *text)
@@ -53,26 +36,86 @@ int64_t storage_run_key(struct storage *s, struct ledger_run *run)
 	return run->key;
 }
 
+static int64_t run_time_s(const struct ledger_account *a)
+{
+	if (!a->exists)
+		return INT64_MIN;
+	return (a->started_ms != LEDGER_ABSENT ? a->started_ms : a->ended_ms) / 1000;
+}
+
+static int run_traits(struct storage *s, const struct ledger_account *a, int64_t *ret_key)
+{
+	const int64_t values[] = {
+		a->dims.source_key,
+		a->dims.team_key,
+		a->kill_reason_key,
+		a->vcpu_count,
+		a->memory_mb,
+		a->cost_source,
+		a->rates.vcpu_second_femto,
+		a->rates.gib_second_femto,
+	};
+	return storage_sqlite_traits_key(s, STORAGE_RUN_TRAITS, values, ARRAY_SIZE(values),
+					 ret_key);
+}
+
+static int write_run(struct storage *s, const struct ledger_sandbox *sandbox,
+		     struct ledger_run *run, const struct ledger_account *a, int64_t traits_key)
+{
+	uint8_t facts[STORAGE_FACTS_MAX];
+	size_t len = storage_sqlite_facts_put_run(run, a, facts);
+	struct fields f = storage_sqlite_fields(s, run->is_stored ? SQL_RUN_CHANGE : SQL_RUN_PUT);
+	if (!run->is_stored) {
+		storage_sqlite_give_absent(&f, run_time_s(a));
+		storage_sqlite_give_key(&f, a->dims.template_key);
+	}
+	int64_t base_ms = a->exists ? run_time_s(a) * 1000 : 0;
+	give_after(&f, a->started_ms, base_ms);
+	give_after(&f, a->ended_ms, base_ms);
+	storage_sqlite_give(&f, a->end_kind);
+	storage_sqlite_give(&f, traits_key);
+	storage_sqlite_give_absent(&f, a->cost_nanousd);
+	storage_sqlite_give_absent(&f, a->due_ms);
+	storage_sqlite_give(&f, storage_sqlite_change_seq(s));
+	storage_sqlite_give_blob(&f, (struct span) { (const char *)facts, len });
+	storage_sqlite_give(&f, storage_run_key(s, run));
+	if (!run->is_stored) {
+		storage_sqlite_give(&f, sandbox->key);
+		storage_sqlite_give_text(&f, span_of(run->id));
+	}
+	return storage_sqlite_give_end(&f);
+}
+
+/* Indexes are written only if what they order has changed: hardly ever. */
+static int move_run(struct storage *s, const struct ledger_run *run,
+		    const struct ledger_account *is, const struct ledger_account *was)
+{
+	if (!run->is_stored ||
+	    (run_time_s(is) == run_time_s(was) && is->dims.template_key == was->dims.template_key))
+		return 0;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_RUN_MOVE);
+	int r = storage_sqlite_bind(s, statement, "azi", run_time_s(is), is->dims.template_key,
+				    run->key);
+	return r < 0 ? r : storage_sqlite_run(s, statement);
+}
+
 static int save_run(struct storage *s, const struct ledger_sandbox *sandbox, struct ledger_run *run)
 {
-	struct fields f = storage_sqlite_fields(s, SQL_RUN_PUT);
-	storage_sqlite_give(&f, storage_run_key(s, run));
-	storage_sqlite_give(&f, sandbox->key);
-	storage_sqlite_give_text(&f, span_of(run->id));
-	storage_sqlite_give(&f, run->named);
-	give_mark(&f, run->start.mark);
-	storage_sqlite_give(&f, run->start.kind);
-	storage_sqlite_give_dims(&f, &run->start.dims);
-	give_mark(&f, run->end.mark);
-	storage_sqlite_give(&f, run->end.kind);
-	storage_sqlite_give_dims(&f, &run->end.dims);
-	storage_sqlite_give_key(&f, run->end.kill_reason_key);
-	give_report(&f, &run->end.report);
-	give_mark(&f, run->timeout.mark);
-	storage_sqlite_give_absent(&f, run->timeout.mark.seq ? run->timeout.timeout_ms : INT64_MIN);
-	give_account(&f, &run->account);
-	storage_sqlite_give(&f, storage_sqlite_change_seq(s));
-	return storage_sqlite_give_end(&f);
+	static const struct ledger_account none = {
+		.started_ms = LEDGER_ABSENT,
+		.ended_ms = LEDGER_ABSENT,
+		.vcpu_count = LEDGER_ABSENT,
+		.memory_mb = LEDGER_ABSENT,
+		.rates = { LEDGER_ABSENT, LEDGER_ABSENT },
+		.cost_nanousd = LEDGER_ABSENT,
+		.due_ms = LEDGER_ABSENT,
+	};
+	const struct ledger_account *a = run->account.exists ? &run->account : &none;
+	int64_t traits_key;
+	int r = run_traits(s, a, &traits_key);
+	if (r == 0)
+		r = move_run(s, run, a, run->stored.exists ? &run->stored : &none);
+	return r < 0 ? r : write_run(s, sandbox, run, a, traits_key);
 }
 
 static bool accounts_equal(const struct ledger_account *a, const struct ledger_account *b)
@@ -147,41 +190,13 @@ static int save_loose(struct storage *s, const struct ledger_sandbox *sandbox)
 	return 0;
 }
 
-static void give_totals(struct fields *f, const struct ledger_sandbox *sandbox)
-{
-	const struct ledger_totals *t = &sandbox->totals;
-	storage_sqlite_give(
-		f,
-		(t->created_ms != LEDGER_ABSENT ? t->created_ms : sandbox->first_event_ms) / 1000);
-	storage_sqlite_give(f, t->state);
-	storage_sqlite_give_absent(f, t->created_ms);
-	storage_sqlite_give_absent(f, t->ended_ms);
-	storage_sqlite_give_absent(f, t->expires_ms);
-	storage_sqlite_give_key(f, t->kill_reason_key);
-	storage_sqlite_give_dims(f, &t->dims);
-	storage_sqlite_give(f, t->runs);
-	storage_sqlite_give(f, t->runtime_ms);
-	storage_sqlite_give(f, t->cost_nanousd);
-	storage_sqlite_give(f, t->unknown_cost);
-}
-
-/* What is to be booked of the start-up time: under the hour of the event that reported it. */
-static struct rollup_startup startup_of(const struct ledger_sandbox *sandbox)
-{
-	int64_t time_s = sandbox->startup_mark.time_ns / CLOCK_NS_PER_S;
-	struct rollup_startup x = { LEDGER_ABSENT, 0, 0 };
-	if (sandbox->startup_mark.seq)
-		x = (struct rollup_startup) { sandbox->startup_ms, time_s - time_s % 3600,
-					      sandbox->totals.dims.template_key };
-	return x;
-}
-
 /* Takes the sandbox out of the sums as it was, and puts it in as it is. */
 static int book_sandbox(struct storage *s, const struct ledger_sandbox *sandbox)
 {
 	struct rollup_startup was = { sandbox->booked.startup_ms, sandbox->booked.startup_hour_s,
 				      sandbox->booked.startup_template_key };
-	struct rollup_startup is = startup_of(sandbox);
+	struct rollup_startup is =
+		storage_sqlite_startup_of(sandbox, sandbox->totals.dims.template_key);
 	int r = 0;
 	if (sandbox->is_stored)
 		r = storage_sqlite_book_sandbox(s, sandbox->booked.template_key,
@@ -194,38 +209,80 @@ static int book_sandbox(struct storage *s, const struct ledger_sandbox *sandbox)
 	return r < 0 ? r : storage_sqlite_book_startup(s, &is, 1);
 }
 
+static struct storage_facts_shown shown_of(const struct ledger_sandbox *sandbox)
+{
+	const struct ledger_totals *t = &sandbox->totals;
+	int64_t ms = t->created_ms != LEDGER_ABSENT ? t->created_ms : sandbox->first_event_ms;
+	return (struct storage_facts_shown) {
+		.time_ms = ms - ms % 1000,
+		.last_ms = sandbox->last.time_ns / CLOCK_NS_PER_MS,
+		.dims = t->dims,
+		.kill_reason_key = t->kill_reason_key,
+	};
+}
+
+static void give_totals(struct fields *f, const struct ledger_totals *t,
+			const struct storage_facts_shown *shown)
+{
+	give_after(f, t->created_ms, shown->time_ms);
+	give_after(f, shown->last_ms, shown->time_ms);
+	give_after(f, t->ended_ms, shown->time_ms);
+	give_after(f, t->expires_ms, shown->time_ms);
+	storage_sqlite_give(f, t->state);
+	storage_sqlite_give_key(f, t->dims.source_key);
+	storage_sqlite_give_key(f, t->dims.team_key);
+	storage_sqlite_give_key(f, t->kill_reason_key);
+}
+
+static void give_sums(struct fields *f, const struct ledger_sandbox *sandbox)
+{
+	storage_sqlite_give_absent(f, sandbox->startup_mark.seq ? sandbox->startup_ms : INT64_MIN);
+	storage_sqlite_give(f, sandbox->totals.runs);
+	storage_sqlite_give(f, sandbox->totals.runtime_ms);
+	storage_sqlite_give(f, sandbox->totals.cost_nanousd);
+	storage_sqlite_give(f, sandbox->totals.unknown_cost);
+	storage_sqlite_give(f, sandbox->executions);
+	storage_sqlite_give(f, sandbox->failed_executions);
+	storage_sqlite_give(f, sandbox->loose_executions);
+	storage_sqlite_give(f, (int64_t)sandbox->n_loose);
+}
+
+static int move_sandbox(struct storage *s, const struct ledger_sandbox *sandbox,
+			const struct storage_facts_shown *shown)
+{
+	if (!sandbox->is_stored || (shown->time_ms / 1000 == sandbox->booked.time_s &&
+				    shown->dims.template_key == sandbox->booked.template_key))
+		return 0;
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_SANDBOX_MOVE);
+	int r = storage_sqlite_bind(s, statement, "izi", shown->time_ms / 1000,
+				    shown->dims.template_key, sandbox->key);
+	return r < 0 ? r : storage_sqlite_run(s, statement);
+}
+
 static int save_sandbox_row(struct storage *s, const struct ledger_sandbox *sandbox)
 {
-	struct fields f = storage_sqlite_fields(s, SQL_SANDBOX_PUT);
-	storage_sqlite_give(&f, sandbox->key);
-	storage_sqlite_give_text(&f, span_of(sandbox->id));
-	storage_sqlite_give(&f, sandbox->names_run);
-	storage_sqlite_give(&f, sandbox->first_event_ms);
-	storage_sqlite_give(&f, sandbox->last.time_ns);
-	storage_sqlite_give(&f, sandbox->last.seq);
-	storage_sqlite_give_key(&f, sandbox->last_source_key);
-	give_mark(&f, sandbox->template_mark);
-	storage_sqlite_give_key(&f, sandbox->template_key);
-	give_mark(&f, sandbox->team_mark);
-	storage_sqlite_give_key(&f, sandbox->team_key);
-	give_mark(&f, sandbox->metadata_mark);
-	storage_sqlite_give_text(&f, span_of(sandbox->metadata));
-	give_mark(&f, sandbox->startup_mark);
-	storage_sqlite_give_absent(&f, sandbox->startup_ms);
-	give_mark(&f, sandbox->killed.mark);
-	storage_sqlite_give_key(&f, sandbox->killed.dims.source_key);
-	storage_sqlite_give_key(&f, sandbox->killed.kill_reason_key);
-	storage_sqlite_give(&f, (int64_t)sandbox->n_loose);
-	storage_sqlite_give(&f, sandbox->executions);
-	storage_sqlite_give(&f, sandbox->failed_executions);
-	storage_sqlite_give(&f, sandbox->loose_executions);
-	give_totals(&f, sandbox);
-	struct rollup_startup startup = startup_of(sandbox);
-	storage_sqlite_give_absent(&f, startup.startup_ms);
-	storage_sqlite_give(&f, startup.hour_s);
-	storage_sqlite_give(&f, startup.template_key);
+	uint8_t facts[STORAGE_FACTS_MAX];
+	struct storage_facts_shown shown = shown_of(sandbox);
+	size_t len = storage_sqlite_facts_put_sandbox(sandbox, &shown, facts);
+	int r = move_sandbox(s, sandbox, &shown);
+	if (r < 0)
+		return r;
+	struct fields f =
+		storage_sqlite_fields(s, sandbox->is_stored ? SQL_SANDBOX_CHANGE : SQL_SANDBOX_PUT);
+	if (!sandbox->is_stored) {
+		storage_sqlite_give(&f, shown.time_ms / 1000);
+		storage_sqlite_give_key(&f, shown.dims.template_key);
+	}
+	give_totals(&f, &sandbox->totals, &shown);
+	give_sums(&f, sandbox);
 	storage_sqlite_give(&f, sandbox->sealed);
 	storage_sqlite_give(&f, storage_sqlite_change_seq(s));
+	storage_sqlite_give_key(&f, sandbox->metadata_mark.seq);
+	storage_sqlite_give_blob(&f, (struct span) { (const char *)facts, len });
+	storage_sqlite_give_text(&f, span_of(sandbox->metadata));
+	storage_sqlite_give(&f, sandbox->key);
+	if (!sandbox->is_stored)
+		storage_sqlite_give_text(&f, span_of(sandbox->id));
 	return storage_sqlite_give_end(&f);
 }
 

@@ -137,6 +137,7 @@ struct ledger_sandbox {
 	/* As it was loaded: what the store's sums hold of it. */
 	struct {
 		enum ledger_state state;
+		int64_t time_s; /* of its row */
 		int64_t template_key;
 		int64_t startup_ms, startup_hour_s,
 			startup_template_key; /* ms LEDGER_ABSENT: none */

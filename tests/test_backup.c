@@ -299,11 +299,9 @@ static void no_failing_write_leaves_a_half_copy(void **state)
 		disk_mend();
 		assert_false(is_there(dest, ".tmp"));
 		failures += r < 0;
-		if (r < 0) {
-			assert_false(is_there(dest, ""));
+		if (r < 0 && !is_there(dest, ""))
 			continue;
-		}
-		expect_events(w, dest, "20");
+		expect_events(w, dest, "20"); /* whole, even if its directory could not be synced */
 		assert_int_equal(unlink(dest), 0);
 	}
 	assert_true(failures > 5);

@@ -69,7 +69,7 @@ static void fill_run(struct ledger_run *run, const char *id)
 	a->dims = next_dims();
 	a->vcpu_count = next();
 	a->memory_mb = next();
-	a->runtime_ms = next();
+	a->runtime_ms = a->ended_ms - a->started_ms;
 	a->rates.vcpu_second_femto = next();
 	a->rates.gib_second_femto = next();
 	a->cost_nanousd = next();
@@ -272,8 +272,9 @@ static void loads_a_sandbox_as_it_was_saved(void **state)
 		(long long)t->dims.team_key, (long long)t->runs, (long long)t->runtime_ms,
 		(long long)t->cost_nanousd, (long long)t->unknown_cost);
 	expect_rows(w,
-		    "SELECT time_s, state, created_ms, ended_ms, expires_ms, kill_reason_key,"
-		    " show_source_key, show_template_key, show_team_key, runs, runtime_ms,"
+		    "SELECT time_s, state, time_s * 1000 + time_ms, time_s * 1000 + ended_after_ms,"
+		    " time_s * 1000 + expires_after_ms, kill_reason_key,"
+		    " source_key, template_key, team_key, runs, runtime_ms,"
 		    " cost_nanousd, unknown_cost FROM sandbox",
 		    row);
 }

@@ -189,29 +189,15 @@ CREATE INDEX event_link_template ON event_link (template_key) WHERE template_key
 
 CREATE TABLE sandbox (
     sandbox_key INTEGER PRIMARY KEY,
-    sandbox_id TEXT NOT NULL,
-    -- facts: the latest event that carries each, as (event time, seq)
-    names_run INTEGER NOT NULL,              -- 1: some event of it names a run
-    first_event_ms INTEGER NOT NULL,
-    last_ns INTEGER NOT NULL,
-    last_seq INTEGER NOT NULL,
-    last_source_key INTEGER,
-    template_ns INTEGER, template_seq INTEGER, template_key INTEGER,
-    team_ns INTEGER, team_seq INTEGER, team_key INTEGER,
-    metadata_ns INTEGER, metadata_seq INTEGER,
-    metadata TEXT,                           -- JSON object of the latest event that has one
-    startup_ns INTEGER, startup_seq INTEGER,
-    startup_ms INTEGER,                      -- start-up time reported by an executor
-    killed_ns INTEGER, killed_seq INTEGER, killed_source_key INTEGER, killed_reason_key INTEGER,
-    n_loose INTEGER NOT NULL,                -- rows in loose_event
-    -- derived
     time_s INTEGER NOT NULL,                 -- created, else first event
+    time_ms INTEGER,                         -- and the rest, 0 … 999; NULL: nothing is known to have created it
+    last_after_ms INTEGER NOT NULL,          -- latest event, milliseconds after time_s; so are those that follow
+    ended_after_ms INTEGER,
+    expires_after_ms INTEGER,
     state INTEGER NOT NULL,                  -- 0 unknown, 1 running, 2 paused, 3 killed
-    created_ms INTEGER,
-    ended_ms INTEGER,
-    expires_ms INTEGER,
+    source_key INTEGER, template_key INTEGER, team_key INTEGER,
     kill_reason_key INTEGER,
-    show_source_key INTEGER, show_template_key INTEGER, show_team_key INTEGER,
+    startup_ms INTEGER,                      -- start-up time reported by an executor
     runs INTEGER NOT NULL,
     runtime_ms INTEGER NOT NULL,
     cost_nanousd INTEGER NOT NULL,
@@ -219,11 +205,17 @@ CREATE TABLE sandbox (
     executions INTEGER NOT NULL,
     failed_executions INTEGER NOT NULL,
     loose_executions INTEGER NOT NULL,       -- executions that name no run
-    changed_seq INTEGER NOT NULL
+    n_loose INTEGER NOT NULL,                -- rows in loose_event
+    sealed INTEGER NOT NULL,                 -- 1: an event of it was pruned
+    changed_seq INTEGER NOT NULL,
+    metadata_seq INTEGER,                    -- event that metadata is of
+    sandbox_id TEXT NOT NULL,
+    facts BLOB NOT NULL,                     -- what only the fold reads: storage_sqlite_facts.h
+    metadata TEXT                            -- JSON object of the latest event that has one
 ) STRICT;
 CREATE UNIQUE INDEX sandbox_id ON sandbox (sandbox_id);
 CREATE INDEX sandbox_time ON sandbox (time_s);
-CREATE INDEX sandbox_template ON sandbox (show_template_key, time_s) WHERE show_template_key IS NOT NULL;
+CREATE INDEX sandbox_template ON sandbox (template_key, time_s) WHERE template_key IS NOT NULL;
 
 -- Lifecycle events that name no run.
 CREATE TABLE loose_event (
@@ -238,73 +230,82 @@ CREATE TABLE loose_event (
     PRIMARY KEY (sandbox_key, seq)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE run (
-    run_key INTEGER PRIMARY KEY,
-    sandbox_key INTEGER NOT NULL,
-    run_id TEXT NOT NULL,                    -- sandbox_execution_id, or SANDBOX@START
-    named INTEGER NOT NULL,                  -- 0: SANDBOX@START, derived
-    -- facts
-    start_ns INTEGER, start_seq INTEGER, start_kind INTEGER,
-    start_source_key INTEGER, start_template_key INTEGER, start_team_key INTEGER,
-    end_ns INTEGER, end_seq INTEGER, end_fact_kind INTEGER,
-    end_source_key INTEGER, end_template_key INTEGER, end_team_key INTEGER,
-    end_reason_key INTEGER,
-    report_started_ms INTEGER, report_ms INTEGER, report_vcpu INTEGER, report_memory_mb INTEGER,
-    timeout_ns INTEGER, timeout_seq INTEGER, timeout_ms INTEGER,
-    -- derived; time_s NULL: only named so far, nothing to show
-    time_s INTEGER,
-    started_ms INTEGER,
-    ended_ms INTEGER,
-    end_kind INTEGER NOT NULL,               -- 0 open, 1 paused, 2 killed, 3 next_start, 4 timeout, 5 max_run
-    kill_reason_key INTEGER,
-    source_key INTEGER, template_key INTEGER, team_key INTEGER,
+-- What is the same for many runs.
+CREATE TABLE run_traits (
+    traits_key INTEGER PRIMARY KEY,
+    source_key INTEGER NOT NULL,             -- 0 in a key: not known
+    team_key INTEGER NOT NULL,
+    kill_reason_key INTEGER NOT NULL,
     vcpu_count INTEGER,
     memory_mb INTEGER,
-    runtime_ms INTEGER,
-    cost_nanousd INTEGER,
     cost_source INTEGER NOT NULL,            -- 0 unknown, 1 reported, 2 estimated
     vcpu_second_femto INTEGER,               -- price in force at the start, 10^-15 USD
     gib_second_femto INTEGER,
-    due_ms INTEGER,                          -- open: when its missing end comes true
-    changed_seq INTEGER NOT NULL
+    UNIQUE (source_key, team_key, kill_reason_key, vcpu_count, memory_mb, cost_source, vcpu_second_femto, gib_second_femto)
 ) STRICT;
-CREATE UNIQUE INDEX run_id ON run (run_id, sandbox_key);
+
+CREATE TABLE run (
+    run_key INTEGER PRIMARY KEY,
+    sandbox_key INTEGER NOT NULL,
+    time_s INTEGER,                          -- started, else ended; NULL: only named so far, nothing to show
+    time_ms INTEGER,                         -- and the rest, 0 … 999; NULL: its start is not known
+    ended_after_ms INTEGER,                  -- milliseconds after time_s
+    end_kind INTEGER NOT NULL,               -- 0 open, 1 paused, 2 killed, 3 next_start, 4 timeout, 5 max_run
+    traits_key INTEGER NOT NULL,
+    template_key INTEGER,
+    cost_nanousd INTEGER,
+    due_ms INTEGER,                          -- open: when its missing end comes true
+    changed_seq INTEGER NOT NULL,
+    run_id TEXT NOT NULL,                    -- sandbox_execution_id, or SANDBOX@START
+    facts BLOB NOT NULL                      -- what only the fold reads: storage_sqlite_facts.h
+) STRICT;
+CREATE INDEX run_id ON run (run_id);
 CREATE INDEX run_sandbox ON run (sandbox_key);
 CREATE INDEX run_time ON run (time_s) WHERE time_s IS NOT NULL;
 CREATE INDEX run_template ON run (template_key, time_s) WHERE template_key IS NOT NULL;
 CREATE INDEX run_open ON run (end_kind, due_ms) WHERE end_kind = 0 AND time_s IS NOT NULL;
 
-CREATE TABLE execution (
-    seq INTEGER PRIMARY KEY,                 -- of the event that counts: the latest report about it
-    sandbox_key INTEGER NOT NULL,
-    execution_id ANY NOT NULL,
-    event_id ANY NOT NULL,
-    event_ns INTEGER NOT NULL,               -- time of that event
-    time_s INTEGER NOT NULL,                 -- started, else the event's time
-    started_ms INTEGER,
-    finished_ms INTEGER,
-    named_run INTEGER NOT NULL,              -- 1: the event names its run; 0: run_key is the run that covers its time
-    run_key INTEGER,
+-- What is the same for many executions.
+CREATE TABLE execution_traits (
+    traits_key INTEGER PRIMARY KEY,
     source_key INTEGER NOT NULL,
-    template_key INTEGER,
-    team_key INTEGER,
-    kind_key INTEGER,                        -- a word; NULL: code
-    language_key INTEGER,
+    team_key INTEGER NOT NULL,               -- 0 in a key: not known
+    kind_key INTEGER NOT NULL,               -- a word; 0: code
+    language_key INTEGER NOT NULL,
     status INTEGER NOT NULL,                 -- 0 success, 1 error, 2 timeout, 3 killed
-    failed INTEGER NOT NULL,
     exit_code INTEGER,
-    error_name TEXT,
-    error_value TEXT,
-    duration_ms INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     final INTEGER NOT NULL,
     vcpu_count INTEGER,
     memory_mb INTEGER,
-    cost_nanousd INTEGER,
     cost_source INTEGER NOT NULL,            -- 0 unknown, 1 reported, 3 computed
-    changed_seq INTEGER NOT NULL
+    named_run INTEGER NOT NULL,              -- 1: the event names its run; 0: run_key is the run that covers its time
+    has_start INTEGER NOT NULL,              -- 1: its time is its start, 0: the event's
+    has_end INTEGER NOT NULL,                -- 1: it finished duration_ms after its time
+    UNIQUE (source_key, team_key, kind_key, language_key, status, exit_code, attempt, final, vcpu_count, memory_mb, cost_source,
+        named_run, has_start, has_end)
 ) STRICT;
-CREATE UNIQUE INDEX execution_identity ON execution (sandbox_key, execution_id);
+
+CREATE TABLE execution (
+    seq INTEGER PRIMARY KEY,                 -- of the event that counts: the latest report about it
+    sandbox_key INTEGER NOT NULL,
+    id_hash INTEGER NOT NULL,                -- of execution_id, 16 bits, keyed by position.identity_key
+    time_s INTEGER NOT NULL,                 -- started, else the event's time
+    time_ms INTEGER NOT NULL,                -- and the rest, 0 … 999
+    traits_key INTEGER NOT NULL,
+    run_key INTEGER,
+    template_key INTEGER,
+    failed INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    cost_nanousd INTEGER,
+    changed_seq INTEGER NOT NULL,
+    execution_id ANY NOT NULL,
+    event_id ANY,                            -- NULL: as the event has it, which is in the log still
+    finished_ms INTEGER,                     -- where it is not as its traits say
+    error_name TEXT,
+    error_value TEXT
+) STRICT;
+CREATE INDEX execution_identity ON execution (sandbox_key, id_hash);
 CREATE INDEX execution_time ON execution (time_s);
 CREATE INDEX execution_template ON execution (template_key, time_s) WHERE template_key IS NOT NULL;
 CREATE INDEX execution_failed ON execution (time_s) WHERE failed = 1;
@@ -398,14 +399,17 @@ FROM unfolded_event e
 CREATE VIEW sandboxes AS
 SELECT s.sandbox_id AS sandbox_id,
     s.time_s AS time,
-    strftime('%Y-%m-%dT%H:%M:%S', s.created_ms / 1000, 'unixepoch') || printf('.%03dZ', s.created_ms % 1000) AS created_at,
-    strftime('%Y-%m-%dT%H:%M:%S', s.ended_ms / 1000, 'unixepoch') || printf('.%03dZ', s.ended_ms % 1000) AS ended_at,
-    strftime('%Y-%m-%dT%H:%M:%S', s.last_ns / 1000000000, 'unixepoch') || printf('.%03dZ', s.last_ns / 1000000 % 1000) AS last_event_at,
-    strftime('%Y-%m-%dT%H:%M:%S', s.expires_ms / 1000, 'unixepoch') || printf('.%03dZ', s.expires_ms % 1000) AS expires_at,
-    (SELECT name FROM source WHERE source_key = s.show_source_key) AS source,
+    iif(s.time_ms IS NULL, NULL, strftime('%Y-%m-%dT%H:%M:%S', s.time_s, 'unixepoch') || printf('.%03dZ', s.time_ms)) AS created_at,
+    strftime('%Y-%m-%dT%H:%M:%S', (s.time_s * 1000 + s.ended_after_ms) / 1000, 'unixepoch')
+        || printf('.%03dZ', (s.time_s * 1000 + s.ended_after_ms) % 1000) AS ended_at,
+    strftime('%Y-%m-%dT%H:%M:%S', (s.time_s * 1000 + s.last_after_ms) / 1000, 'unixepoch')
+        || printf('.%03dZ', (s.time_s * 1000 + s.last_after_ms) % 1000) AS last_event_at,
+    strftime('%Y-%m-%dT%H:%M:%S', (s.time_s * 1000 + s.expires_after_ms) / 1000, 'unixepoch')
+        || printf('.%03dZ', (s.time_s * 1000 + s.expires_after_ms) % 1000) AS expires_at,
+    (SELECT name FROM source WHERE source_key = s.source_key) AS source,
     m.template_id AS template_id,
     coalesce(m.alias, m.template_id) AS template,
-    (SELECT team_id FROM team WHERE team_key = s.show_team_key) AS team_id,
+    (SELECT team_id FROM team WHERE team_key = s.team_key) AS team_id,
     CASE s.state WHEN 1 THEN 'running' WHEN 2 THEN 'paused' WHEN 3 THEN 'killed' ELSE 'unknown' END AS state,
     (SELECT word FROM word WHERE word_key = s.kill_reason_key) AS kill_reason,
     s.startup_ms AS startup_ms,
@@ -418,29 +422,31 @@ SELECT s.sandbox_id AS sandbox_id,
     s.metadata AS metadata,
     s.changed_seq AS changed_seq
 FROM sandbox s
-    LEFT JOIN template m ON m.template_key = s.show_template_key;
+    LEFT JOIN template m ON m.template_key = s.template_key;
 
 CREATE VIEW runs AS
 SELECT r.run_id AS run_id,
     s.sandbox_id AS sandbox_id,
     r.time_s AS time,
-    strftime('%Y-%m-%dT%H:%M:%S', r.started_ms / 1000, 'unixepoch') || printf('.%03dZ', r.started_ms % 1000) AS started_at,
-    strftime('%Y-%m-%dT%H:%M:%S', r.ended_ms / 1000, 'unixepoch') || printf('.%03dZ', r.ended_ms % 1000) AS ended_at,
+    iif(r.time_ms IS NULL, NULL, strftime('%Y-%m-%dT%H:%M:%S', r.time_s, 'unixepoch') || printf('.%03dZ', r.time_ms)) AS started_at,
+    strftime('%Y-%m-%dT%H:%M:%S', (r.time_s * 1000 + r.ended_after_ms) / 1000, 'unixepoch')
+        || printf('.%03dZ', (r.time_s * 1000 + r.ended_after_ms) % 1000) AS ended_at,
     CASE r.end_kind WHEN 1 THEN 'paused' WHEN 2 THEN 'killed' WHEN 3 THEN 'next_start' WHEN 4 THEN 'timeout'
         WHEN 5 THEN 'max_run' END AS end_kind,
-    (SELECT word FROM word WHERE word_key = r.kill_reason_key) AS kill_reason,
-    (SELECT name FROM source WHERE source_key = r.source_key) AS source,
+    (SELECT word FROM word WHERE word_key = z.kill_reason_key) AS kill_reason,
+    (SELECT name FROM source WHERE source_key = z.source_key) AS source,
     m.template_id AS template_id,
     coalesce(m.alias, m.template_id) AS template,
-    (SELECT team_id FROM team WHERE team_key = r.team_key) AS team_id,
-    r.vcpu_count AS vcpu_count,
-    r.memory_mb AS memory_mb,
-    r.runtime_ms AS runtime_ms,
+    (SELECT team_id FROM team WHERE team_key = z.team_key) AS team_id,
+    z.vcpu_count AS vcpu_count,
+    z.memory_mb AS memory_mb,
+    r.ended_after_ms - r.time_ms AS runtime_ms,
     r.cost_nanousd AS cost_nanousd,
     r.cost_nanousd / 1e9 AS cost_usd,
-    CASE r.cost_source WHEN 1 THEN 'reported' WHEN 2 THEN 'estimated' ELSE 'unknown' END AS cost_source,
+    CASE z.cost_source WHEN 1 THEN 'reported' WHEN 2 THEN 'estimated' ELSE 'unknown' END AS cost_source,
     r.changed_seq AS changed_seq
 FROM run r
+    LEFT JOIN run_traits z ON z.traits_key = r.traits_key
     JOIN sandbox s ON s.sandbox_key = r.sandbox_key
     LEFT JOIN template m ON m.template_key = r.template_key
 WHERE r.time_s IS NOT NULL;
@@ -449,35 +455,39 @@ CREATE VIEW executions AS
 SELECT CASE typeof(x.execution_id) WHEN 'blob' THEN lower(substr(hex(x.execution_id), 1, 8) || '-'
         || substr(hex(x.execution_id), 9, 4) || '-' || substr(hex(x.execution_id), 13, 4) || '-'
         || substr(hex(x.execution_id), 17, 4) || '-' || substr(hex(x.execution_id), 21)) ELSE x.execution_id END AS execution_id,
-    CASE typeof(x.event_id) WHEN 'blob' THEN lower(substr(hex(x.event_id), 1, 8) || '-' || substr(hex(x.event_id), 9, 4) || '-'
-        || substr(hex(x.event_id), 13, 4) || '-' || substr(hex(x.event_id), 17, 4) || '-' || substr(hex(x.event_id), 21))
-        ELSE x.event_id END AS event_id,
+    CASE typeof(coalesce(x.event_id, e.id)) WHEN 'blob' THEN lower(substr(hex(coalesce(x.event_id, e.id)), 1, 8) || '-'
+        || substr(hex(coalesce(x.event_id, e.id)), 9, 4) || '-' || substr(hex(coalesce(x.event_id, e.id)), 13, 4) || '-'
+        || substr(hex(coalesce(x.event_id, e.id)), 17, 4) || '-' || substr(hex(coalesce(x.event_id, e.id)), 21))
+        ELSE coalesce(x.event_id, e.id) END AS event_id,
     x.time_s AS time,
-    strftime('%Y-%m-%dT%H:%M:%S', x.started_ms / 1000, 'unixepoch') || printf('.%03dZ', x.started_ms % 1000) AS started_at,
-    strftime('%Y-%m-%dT%H:%M:%S', x.finished_ms / 1000, 'unixepoch') || printf('.%03dZ', x.finished_ms % 1000) AS finished_at,
+    iif(z.has_start, strftime('%Y-%m-%dT%H:%M:%S', x.time_s, 'unixepoch') || printf('.%03dZ', x.time_ms), NULL) AS started_at,
+    strftime('%Y-%m-%dT%H:%M:%S', coalesce(x.finished_ms, iif(z.has_end, x.time_s * 1000 + x.time_ms + x.duration_ms, NULL)) / 1000, 'unixepoch')
+        || printf('.%03dZ', coalesce(x.finished_ms, iif(z.has_end, x.time_s * 1000 + x.time_ms + x.duration_ms, NULL)) % 1000) AS finished_at,
     s.sandbox_id AS sandbox_id,
     r.run_id AS run_id,
-    (SELECT name FROM source WHERE source_key = x.source_key) AS source,
+    (SELECT name FROM source WHERE source_key = z.source_key) AS source,
     m.template_id AS template_id,
     coalesce(m.alias, m.template_id) AS template,
-    (SELECT team_id FROM team WHERE team_key = x.team_key) AS team_id,
-    coalesce((SELECT word FROM word WHERE word_key = x.kind_key), 'code') AS execution_kind,
-    (SELECT word FROM word WHERE word_key = x.language_key) AS language,
-    CASE x.status WHEN 0 THEN 'success' WHEN 1 THEN 'error' WHEN 2 THEN 'timeout' ELSE 'killed' END AS status,
+    (SELECT team_id FROM team WHERE team_key = z.team_key) AS team_id,
+    coalesce((SELECT word FROM word WHERE word_key = z.kind_key), 'code') AS execution_kind,
+    (SELECT word FROM word WHERE word_key = z.language_key) AS language,
+    CASE z.status WHEN 0 THEN 'success' WHEN 1 THEN 'error' WHEN 2 THEN 'timeout' ELSE 'killed' END AS status,
     x.failed AS failed,
-    x.exit_code AS exit_code,
+    z.exit_code AS exit_code,
     x.error_name AS error_name,
     x.error_value AS error_value,
     x.duration_ms AS duration_ms,
-    x.attempt AS attempt,
-    x.final AS final,
-    x.vcpu_count AS vcpu_count,
-    x.memory_mb AS memory_mb,
+    z.attempt AS attempt,
+    z.final AS final,
+    z.vcpu_count AS vcpu_count,
+    z.memory_mb AS memory_mb,
     x.cost_nanousd AS attributed_cost_nanousd,
     x.cost_nanousd / 1e9 AS attributed_cost_usd,
-    CASE x.cost_source WHEN 1 THEN 'reported' WHEN 3 THEN 'computed' ELSE 'unknown' END AS cost_source,
+    CASE z.cost_source WHEN 1 THEN 'reported' WHEN 3 THEN 'computed' ELSE 'unknown' END AS cost_source,
     x.changed_seq AS changed_seq
 FROM execution x
+    LEFT JOIN execution_traits z ON z.traits_key = x.traits_key
+    LEFT JOIN event e ON e.seq = x.seq
     JOIN sandbox s ON s.sandbox_key = x.sandbox_key
     LEFT JOIN run r ON r.run_key = x.run_key AND r.sandbox_key = x.sandbox_key
     LEFT JOIN template m ON m.template_key = x.template_key;

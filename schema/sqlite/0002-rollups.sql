@@ -82,11 +82,6 @@ CREATE TABLE template_total (
     last_event_ms INTEGER NOT NULL
 ) STRICT;
 
--- What start-up is booked for a sandbox: under which hour and template.
-ALTER TABLE sandbox ADD COLUMN booked_startup_ms INTEGER;
-ALTER TABLE sandbox ADD COLUMN booked_startup_hour_s INTEGER;
-ALTER TABLE sandbox ADD COLUMN booked_startup_template_key INTEGER;
-
 CREATE INDEX cost_hour_template ON cost_hour (template_key, hour_s);
 CREATE INDEX cost_day_template ON cost_day (template_key, day_s);
 CREATE INDEX activity_hour_template ON activity_hour (template_key, hour_s);
@@ -172,7 +167,6 @@ CREATE TABLE frozen_template_total (
 ) STRICT;
 
 -- Retention and rebuilds.
-ALTER TABLE sandbox ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;            -- 1: an event of it was pruned
 ALTER TABLE position ADD COLUMN rebuild INTEGER NOT NULL DEFAULT 0;          -- 0: none wanted; else how often it was begun
 ALTER TABLE position ADD COLUMN prune_waits INTEGER NOT NULL DEFAULT 0;      -- 1: the clock jumped, an operator must say prune
 ALTER TABLE position ADD COLUMN newest_s INTEGER NOT NULL DEFAULT 0;         -- newest event time that retention went by
@@ -181,17 +175,19 @@ CREATE VIEW running AS
 SELECT s.sandbox_id AS sandbox_id,
     r.run_id AS run_id,
     r.time_s AS time,
-    strftime('%Y-%m-%dT%H:%M:%S', r.started_ms / 1000, 'unixepoch') || printf('.%03dZ', r.started_ms % 1000) AS started_at,
-    strftime('%Y-%m-%dT%H:%M:%S', s.expires_ms / 1000, 'unixepoch') || printf('.%03dZ', s.expires_ms % 1000) AS expires_at,
+    strftime('%Y-%m-%dT%H:%M:%S', r.time_s, 'unixepoch') || printf('.%03dZ', r.time_ms) AS started_at,
+    strftime('%Y-%m-%dT%H:%M:%S', (s.time_s * 1000 + s.expires_after_ms) / 1000, 'unixepoch')
+        || printf('.%03dZ', (s.time_s * 1000 + s.expires_after_ms) % 1000) AS expires_at,
     m.template_id AS template_id,
     coalesce(m.alias, m.template_id) AS template,
-    (SELECT team_id FROM team WHERE team_key = r.team_key) AS team_id,
-    r.vcpu_count AS vcpu_count,
-    r.memory_mb AS memory_mb,
-    max(0, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - r.started_ms) AS accrued_ms,
-    max(0, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - r.started_ms) / 1000.0
-        * (r.vcpu_count * r.vcpu_second_femto + r.memory_mb / 1024.0 * r.gib_second_femto) / 1e15 AS accrued_cost_usd
+    (SELECT team_id FROM team WHERE team_key = z.team_key) AS team_id,
+    z.vcpu_count AS vcpu_count,
+    z.memory_mb AS memory_mb,
+    max(0, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - r.time_s * 1000 - r.time_ms) AS accrued_ms,
+    max(0, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) - r.time_s * 1000 - r.time_ms) / 1000.0
+        * (z.vcpu_count * z.vcpu_second_femto + z.memory_mb / 1024.0 * z.gib_second_femto) / 1e15 AS accrued_cost_usd
 FROM run r
+    LEFT JOIN run_traits z ON z.traits_key = r.traits_key
     JOIN sandbox s ON s.sandbox_key = r.sandbox_key
     LEFT JOIN template m ON m.template_key = r.template_key
 WHERE r.end_kind = 0 AND r.time_s IS NOT NULL;
