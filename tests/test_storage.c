@@ -633,12 +633,12 @@ static void moves_the_log_into_the_database_when_it_has_grown(void **state)
 	for (int i = 0; !storage_wants_upkeep(w->s); i++) {
 		char id[16];
 		(void)snprintf(id, sizeof(id), "ev-%d", i);
-		(void)snprintf(data, sizeof(data), "{\"x\":\"%03000d\"}", i);
+		(void)snprintf(data, sizeof(data), "{\"x\":\"%09000d\"}", i);
 		struct told t = created;
 		t.id = id;
 		t.data = data;
 		(void)put_told(w, t);
-		assert_true(i < 2000);
+		assert_true(i < 20000);
 	}
 	assert_int_equal(storage_maintain(w->s), 0);
 	assert_false(storage_wants_upkeep(w->s));
