@@ -17,7 +17,9 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#define CHECKPOINT_PAGES 12000 /* of the write-ahead log: rarely, for a batch waits while it runs */
+#define CHECKPOINT_PAGES                                                                           \
+	12000 /* of the write-ahead log: rarely, for a batch waits while it runs                   \
+	       */
 
 static const char *const sql_texts[SQL_N] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -26,8 +28,8 @@ static const char *const sql_texts[SQL_N] = {
 
 	[SQL_EVENT_INSERT] = "INSERT INTO event (seq, time_s, time_frac_ns, id, received_delta_ms, "
 			     "source_key, type_key, failed, webhook_key,"
-			     " delivery_id, deliveries, body_at, body_len) VALUES (?, ?, ?, ?, ?, "
-			     "?, ?, ?, ?, ?, 1, ?, ?)",
+			     " delivery_id, deliveries, body_at, body_len, id_at) VALUES (?, ?, ?, "
+			     "?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)",
 	[SQL_EVENT_AGAIN] = "UPDATE event SET deliveries = deliveries + ? WHERE seq = ?",
 	[SQL_BODY_PUT] = "INSERT INTO body_block (first_seq, bodies) VALUES (?, ?)",
 	[SQL_BODY_GET] = "SELECT first_seq, coalesce((SELECT n.first_seq FROM body_block n"
@@ -44,7 +46,7 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_IDENTITY_LATEST] = "SELECT seq, time_s, id FROM event WHERE seq > ? ORDER BY seq",
 	[SQL_IDENTITY_FIND] = "SELECT seq FROM event_identity WHERE time_s = ? AND id_hash = ?",
 	[SQL_IDENTITY_CONFIRM] =
-		"SELECT time_s, body_at, body_len FROM event WHERE seq = ? AND id = ?",
+		"SELECT time_s, body_at, body_len, id_at FROM event WHERE seq = ? AND id = ?",
 	[SQL_IDENTITY_PUT] = "INSERT OR IGNORE INTO event_identity (time_s, id_hash, seq)"
 			     " SELECT time_s, ?, seq FROM event WHERE seq = ?",
 	[SQL_IDENTITY_INDEXED] = "UPDATE position SET indexed_seq = ? WHERE one = 1",
@@ -107,8 +109,9 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_WORD_ADD] = "INSERT INTO word (word) VALUES (?)",
 	[SQL_WORD_TEXT] = "SELECT word FROM word WHERE word_key = ?",
 
-	[SQL_PENDING] = "SELECT seq, source_key, time_s, received_delta_ms, body_at, body_len FROM "
-			"event WHERE seq > ? ORDER BY seq LIMIT ?",
+	[SQL_PENDING] =
+		"SELECT seq, source_key, time_s, received_delta_ms, body_at, body_len, id_at, id "
+		"FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
 	[SQL_EVENT_ID] = "SELECT id FROM event WHERE seq = ?",
 	[SQL_POSITION_GET] =
 		"SELECT max(folded_seq, coalesce((SELECT max(seq) FROM event), 0)), "
@@ -149,7 +152,8 @@ static const char *const sql_texts[SQL_N] = {
 		" unknown_cost = ?, executions = ?, failed_executions = ?, loose_executions = ?,"
 		" n_loose = ?, sealed = ?, changed_seq = ?, metadata_seq = ?, facts = ?,"
 		" metadata = ? WHERE sandbox_key = ?",
-	[SQL_SANDBOX_MOVE] = "UPDATE sandbox SET time_s = ?, template_key = ? WHERE sandbox_key = ?",
+	[SQL_SANDBOX_MOVE] =
+		"UPDATE sandbox SET time_s = ?, template_key = ? WHERE sandbox_key = ?",
 	[SQL_RUNS_GET] =
 		"SELECT r.run_key, r.time_s, r.time_ms, r.ended_after_ms, r.end_kind,"
 		" r.template_key, r.cost_nanousd, r.due_ms, z.source_key, z.team_key,"
@@ -167,7 +171,8 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_RUN_DELETE] = "DELETE FROM run WHERE run_key = ?",
 	[SQL_RUN_TRAITS_GET] =
 		"SELECT traits_key FROM run_traits WHERE source_key = ? AND team_key = ?"
-		" AND kill_reason_key = ? AND vcpu_count IS ? AND memory_mb IS ? AND cost_source = ?"
+		" AND kill_reason_key = ? AND vcpu_count IS ? AND memory_mb IS ? AND cost_source = "
+		"?"
 		" AND vcpu_second_femto IS ? AND gib_second_femto IS ?",
 	[SQL_RUN_TRAITS_ADD] =
 		"INSERT INTO run_traits (source_key, team_key, kill_reason_key, vcpu_count,"
@@ -297,10 +302,9 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_LINK_DELETE] = "DELETE FROM event_link WHERE seq = ? AND time_s = ?",
 	[SQL_SKIPPED_DELETE] = "DELETE FROM skipped WHERE seq = ?",
 	[SQL_EVENT_DELETE] = "DELETE FROM event WHERE seq = ?",
-	[SQL_OLD_SANDBOX] =
-		"SELECT sandbox_id FROM sandbox WHERE time_s < ?1"
-		" AND time_s * 1000 + last_after_ms < ?1 * 1000 AND state <> 1"
-		" ORDER BY time_s LIMIT 1",
+	[SQL_OLD_SANDBOX] = "SELECT sandbox_id FROM sandbox WHERE time_s < ?1"
+			    " AND time_s * 1000 + last_after_ms < ?1 * 1000 AND state <> 1"
+			    " ORDER BY time_s LIMIT 1",
 	[SQL_EXECUTIONS_OF] =
 		"SELECT x.seq, x.time_s, x.template_key, x.duration_ms, x.failed, z.status"
 		" FROM execution x JOIN execution_traits z ON z.traits_key = x.traits_key"
@@ -456,6 +460,12 @@ static bool uuid_bytes(struct span id, uint8_t ret[static 16])
 		i += 2;
 	}
 	return true;
+}
+
+bool storage_sqlite_is_uuid(struct span id)
+{
+	uint8_t bytes[16];
+	return uuid_bytes(id, bytes);
 }
 
 int storage_sqlite_bind_id(sqlite3_stmt *statement, int i, struct span id)

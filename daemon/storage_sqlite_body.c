@@ -7,7 +7,8 @@
 
 /* Whoever wants one body reads its whole block, so a block stays small; a larger body has one of
  * its own. */
-#define BLOCK_BYTES (48 * 1024)
+#define BLOCK_BYTES (64 * 1024)
+#define UUID_CHARS 36
 
 int storage_sqlite_body_flush(struct storage *s)
 {
@@ -42,20 +43,40 @@ static int make_room(struct storage_gathered *g, size_t len)
 	return 0;
 }
 
-int storage_sqlite_body_add(struct storage *s, int64_t seq, struct span body, int64_t *ret_at)
+static int gather(struct storage_gathered *g, struct span piece)
+{
+	int r = make_room(g, piece.len);
+	if (r == 0 && piece.len)
+		memcpy(g->bytes + g->len, piece.s, piece.len);
+	if (r == 0)
+		g->len += piece.len;
+	return r;
+}
+
+static int64_t find_id(struct span body, struct span id)
+{
+	if (!storage_sqlite_is_uuid(id))
+		return INT64_MIN;
+	const char *found = memmem(body.s, body.len, id.s, id.len);
+	return found ? found - body.s : INT64_MIN;
+}
+
+int storage_sqlite_body_add(struct storage *s, int64_t seq, struct span body, const char *id,
+			    struct storage_body_place *ret)
 {
 	struct storage_gathered *g = &s->gathered;
 	int r = g->len + body.len > BLOCK_BYTES ? storage_sqlite_body_flush(s) : 0;
-	if (r == 0)
-		r = make_room(g, body.len);
 	if (r < 0)
 		return r;
 	if (g->len == 0)
 		g->first_seq = seq;
-	*ret_at = (int64_t)g->len;
-	memcpy(g->bytes + g->len, body.s, body.len);
-	g->len += body.len;
-	return 0;
+	int64_t id_at = find_id(body, (struct span) { id, strlen(id) });
+	*ret = (struct storage_body_place) { (int64_t)g->len, (int64_t)body.len, id_at };
+	if (id_at == INT64_MIN)
+		return gather(g, body);
+	size_t head = (size_t)id_at, tail = head + UUID_CHARS;
+	r = gather(g, (struct span) { body.s, head });
+	return r < 0 ? r : gather(g, (struct span) { body.s + tail, body.len - tail });
 }
 
 void storage_sqlite_body_done(struct storage_body_block *block)
@@ -85,19 +106,43 @@ static int read_block(struct storage *s, struct storage_body_block *block, int64
 	return 0;
 }
 
+/* Puts the id back where it was. */
+static int complete(struct storage *s, const char *stored, const struct storage_body_place *place,
+		    const char *id, struct span *ret)
+{
+	struct storage_gathered *w = &s->whole;
+	size_t head = (size_t)place->id_at, tail = (size_t)place->len - UUID_CHARS - head;
+	w->len = 0;
+	int r = gather(w, (struct span) { stored, head });
+	if (r == 0)
+		r = gather(w, (struct span) { id, UUID_CHARS });
+	if (r == 0)
+		r = gather(w, (struct span) { stored + head, tail });
+	*ret = (struct span) { w->bytes, w->len };
+	return r;
+}
+
 int storage_sqlite_body_read(struct storage *s, struct storage_body_block *block, int64_t seq,
-			     int64_t at, int64_t len, struct span *ret)
+			     const struct storage_body_place *place, const char *id,
+			     struct span *ret)
 {
 	int r = 0;
 	if (!block->statement || seq < block->first_seq || seq > block->last_seq)
 		r = read_block(s, block, seq);
 	if (r < 0)
 		return r;
-	int64_t size = (int64_t)block->bodies.len;
-	if (at < 0 || len < 0 || at > size || len > size - at)
+	bool is_cut = place->id_at != INT64_MIN;
+	int64_t size = (int64_t)block->bodies.len, len = place->len - (is_cut ? UUID_CHARS : 0);
+	if (place->at < 0 || len < 0 || place->at > size || len > size - place->at)
 		return storage_sqlite_fail(s, SQLITE_CORRUPT, "a body is cut short");
-	*ret = (struct span) { block->bodies.s + at, (size_t)len };
-	return 0;
+	const char *stored = block->bodies.s + place->at;
+	if (!is_cut) {
+		*ret = (struct span) { stored, (size_t)len };
+		return 0;
+	}
+	if (place->id_at < 0 || place->id_at > len || strlen(id) != UUID_CHARS)
+		return storage_sqlite_fail(s, SQLITE_CORRUPT, "a body is cut wrongly");
+	return complete(s, stored, place, id, ret);
 }
 
 int storage_sqlite_body_prune(struct storage *s, int64_t seq)

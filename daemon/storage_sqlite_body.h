@@ -9,9 +9,16 @@
 
 #include "storage_sqlite_internal.h"
 
-/* Takes the body of event seq, the one after the last taken; *ret_at is its place in its block. */
+/* Where the body of an event lies in its block. An id that is a UUID stands in the event's row
+ * already, in less than half the bytes: where the body names it first, it is cut out. */
+struct storage_body_place {
+	int64_t at, len; /* len: of the whole body */
+	int64_t id_at; /* in the body; INT64_MIN: nothing was cut out */
+};
+
+/* Takes the body of event seq, the one after the last taken. */
 MUST_CHECK int storage_sqlite_body_add(struct storage *s, int64_t seq, struct span body,
-				       int64_t *ret_at);
+				       const char *id, struct storage_body_place *ret);
 /* Writes what is gathered. */
 MUST_CHECK int storage_sqlite_body_flush(struct storage *s);
 /* Drops what is gathered: the transaction was rolled back. */
@@ -24,10 +31,11 @@ struct storage_body_block {
 	struct span bodies;
 	sqlite3_stmt *statement;
 };
-/* The body of an event: `block` is kept for the next one, which is likely in it. -EUCLEAN if it is
- * not where it should be. */
+/* The body of an event, whole, valid until the next call: `block` is kept for the next one, which
+ * is likely in it. -EUCLEAN if it is not where it should be. */
 MUST_CHECK int storage_sqlite_body_read(struct storage *s, struct storage_body_block *block,
-					int64_t seq, int64_t at, int64_t len, struct span *ret);
+					int64_t seq, const struct storage_body_place *place,
+					const char *id, struct span *ret);
 void storage_sqlite_body_done(struct storage_body_block *block);
 
 /* Deletes the block that event seq, deleted now, was in, if it was the last. */

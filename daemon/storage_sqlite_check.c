@@ -137,7 +137,7 @@ static const struct comparison comparisons[] = {
 	  " AND seq NOT IN (SELECT seq FROM event_identity)" },
 
 	{ "events without their body", 0,
-	  "SELECT count(*) AS events FROM event e WHERE coalesce(body_at < 0 OR body_len < 1 OR body_at + body_len >"
+	  "SELECT count(*) AS events FROM event e WHERE coalesce(body_at < 0 OR body_len < 1 OR body_at + body_len - iif(id_at IS NULL, 0, 36) >"
 	  " (SELECT length(bodies) FROM body_block b WHERE b.first_seq <= e.seq ORDER BY b.first_seq DESC LIMIT 1), 1)" },
 
 	{ "bodies without an event", 0,

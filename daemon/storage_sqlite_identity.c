@@ -130,9 +130,11 @@ static int confirm(struct storage *s, const char *id, int64_t seq, struct storag
 		r = storage_sqlite_step(s, statement);
 	if (r != 1)
 		return r;
-	*ret = (struct storage_known) { seq, sqlite3_column_int64(statement, 0),
-					sqlite3_column_int64(statement, 1),
-					sqlite3_column_int64(statement, 2) };
+	*ret = (struct storage_known) { seq,
+					sqlite3_column_int64(statement, 0),
+					{ sqlite3_column_int64(statement, 1),
+					  sqlite3_column_int64(statement, 2),
+					  storage_sqlite_absent(statement, 3) } };
 	(void)sqlite3_reset(statement);
 	return 1;
 }

@@ -6,12 +6,12 @@
  */
 #pragma once
 
-#include "storage_sqlite_internal.h"
+#include "storage_sqlite_body.h"
 
 /* An event that is stored under the id asked for. */
 struct storage_known {
 	int64_t seq, time_s;
-	int64_t body_at, body_len;
+	struct storage_body_place body;
 };
 
 /* Reads what is stored last into memory. At opening. */

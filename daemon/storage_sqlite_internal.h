@@ -161,7 +161,7 @@ struct storage {
 		int64_t first_seq;
 		char *bytes;
 		size_t len, size;
-	} gathered;
+	} gathered, whole; /* whole: a body as it came, its id in place again */
 	struct traits *traits; /* keys of late: storage_sqlite_traits.c; NULL: none yet */
 	struct rollup *rollup; /* differences of the open transaction; NULL: none yet */
 	struct storage_dim_cache dims[STORAGE_WORD + 1];
@@ -195,6 +195,7 @@ int storage_sqlite_type_key(struct storage *s, const struct event *event,
 void storage_sqlite_forget_dims(struct storage *s); /* after a rollback */
 void storage_sqlite_dims_finish(struct storage *s);
 int storage_sqlite_load_position(struct storage *s) MUST_CHECK;
+bool storage_sqlite_is_uuid(struct span id); /* one that is kept in 16 bytes */
 int storage_sqlite_bind_id(sqlite3_stmt *statement, int i,
 			   struct span id) MUST_CHECK; /* a SQLite code */
 void storage_sqlite_watch_wal(struct storage *s);

@@ -233,20 +233,21 @@ static int insert_event(struct storage *s, const struct put *p, int64_t time_s)
 	const struct storage_delivery *d = p->delivery;
 	const struct event *e = &d->judged->event;
 	int64_t seq = s->now.position.stored_seq + 1;
-	int64_t type_key, webhook_key, body_at;
+	int64_t type_key, webhook_key;
+	struct storage_body_place body;
 	int r = storage_key(s, STORAGE_WORD, d->webhook_id, &webhook_key);
 	if (r == 0)
 		r = storage_sqlite_type_key(s, e, &type_key);
 	if (r == 0)
-		r = storage_sqlite_body_add(s, seq, d->body, &body_at);
+		r = storage_sqlite_body_add(s, seq, d->body, e->id, &body);
 	if (r < 0)
 		return r;
 	int64_t failed = e->kind == EVENT_CODE_EXECUTED ? (int64_t)e->execution.failed : INT64_MIN;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_INSERT);
-	r = storage_sqlite_bind(s, statement, "iiiDiiiazdii", seq, time_s,
+	r = storage_sqlite_bind(s, statement, "iiiDiiiazdiia", seq, time_s,
 				e->time_unix_ns - time_s * CLOCK_NS_PER_S, e->id,
 				d->received_unix_ms - time_s * 1000, p->source_key, type_key,
-				failed, webhook_key, d->delivery_id, body_at, (int64_t)d->body.len);
+				failed, webhook_key, d->delivery_id, body.at, body.len, body.id_at);
 	return r < 0 ? r : storage_sqlite_run(s, statement);
 }
 
@@ -257,13 +258,12 @@ int storage_sqlite_log_again(struct storage *s, int64_t seq, int64_t times)
 	return r < 0 ? r : storage_sqlite_run(s, statement);
 }
 
-static int has_same_body(struct storage *s, const struct storage_known *known, struct span body,
-			 bool *ret)
+static int has_same_body(struct storage *s, const struct storage_known *known, const char *id,
+			 struct span body, bool *ret)
 {
 	struct storage_body_block block = { 0 };
 	struct span stored;
-	int r = storage_sqlite_body_read(s, &block, known->seq, known->body_at, known->body_len,
-					 &stored);
+	int r = storage_sqlite_body_read(s, &block, known->seq, &known->body, id, &stored);
 	if (r == 0)
 		*ret = stored.len == body.len && memcmp(stored.s, body.s, body.len) == 0;
 	storage_sqlite_body_done(&block);
@@ -282,7 +282,7 @@ static int put_known(struct storage *s, const struct put *p, const struct storag
 		     enum storage_outcome *ret_outcome, enum ingest_reason *ret_reason)
 {
 	bool same = false;
-	int r = has_same_body(s, known, p->delivery->body, &same);
+	int r = has_same_body(s, known, p->delivery->judged->event.id, p->delivery->body, &same);
 	if (r < 0)
 		return r;
 	if (!same)

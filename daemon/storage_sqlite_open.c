@@ -369,6 +369,7 @@ void storage_close(struct storage *s)
 	assert(code == SQLITE_OK);
 	storage_sqlite_identity_finish(s);
 	free(s->gathered.bytes);
+	free(s->whole.bytes);
 	storage_sqlite_rollup_finish(s);
 	storage_sqlite_dims_finish(s);
 	storage_sqlite_traits_finish(s);

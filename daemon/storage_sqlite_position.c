@@ -115,8 +115,12 @@ static int hand_over(struct storage *s, sqlite3_stmt *statement, struct storage_
 		.time_s = sqlite3_column_int64(statement, 2),
 	};
 	event.received_unix_ms = event.time_s * 1000 + sqlite3_column_int64(statement, 3);
-	int r = storage_sqlite_body_read(s, block, event.seq, sqlite3_column_int64(statement, 4),
-					 sqlite3_column_int64(statement, 5), &event.body);
+	char id[EVENT_ID_MAX + 1];
+	storage_sqlite_id(statement, 7, id);
+	const struct storage_body_place place = { sqlite3_column_int64(statement, 4),
+						  sqlite3_column_int64(statement, 5),
+						  storage_sqlite_absent(statement, 6) };
+	int r = storage_sqlite_body_read(s, block, event.seq, &place, id, &event.body);
 	return r < 0 ? r : fn(ctx, &event);
 }
 

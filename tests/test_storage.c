@@ -35,6 +35,44 @@ static void keeps_an_event_byte_for_byte(void **state)
 		    "c5c2c2af-3977-4654-9935-65976fbaf662|1|-");
 }
 
+/* The id is kept once only, wherever a body has it; what is shown is what came. */
+static void keeps_a_body_whole_that_names_its_id_anywhere(void **state)
+{
+#define ID "0b8f8c1e-3a57-4c2f-9d0a-6f1f3f1b2c4"
+#define REST ",\"type\":\"x\",\"timestamp\":\"2026-11-20T09:00:00Z\""
+	static const char *const bodies[] = {
+		"{\"id\":\"" ID "1\"" REST "}",
+		"{\"a\":\"" ID "2" ID "2\"" REST ",\"id\":\"" ID "2\"}",
+		"{\"id\":\"\\u0030"
+		"b8f8c1e-3a57-4c2f-9d0a-6f1f3f1b2c43\"" REST "}",
+		"{\"id\":\""
+		"0B8F8C1E-3A57-4C2F-9D0A-6F1F3F1B2C44\"" REST "}",
+		"{\"id\":\"no-uuid\"" REST "}",
+	};
+#undef ID
+#undef REST
+	struct world *w = *state;
+	for (size_t round = 0; round < 2; round++) {
+		assert_int_equal(storage_begin(w->s, true), 0);
+		for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
+			PARCEL p;
+			enum storage_outcome outcome;
+			enum ingest_reason reason;
+			init_parcel(&p, bodies[i]);
+			assert_int_equal(storage_put(w->s, &p.delivery, &outcome, &reason), 0);
+			assert_int_equal(outcome, round ? STORAGE_DUPLICATE : STORAGE_STORED);
+		}
+		assert_int_equal(storage_commit(w->s), 0);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
+		char sql[64];
+		(void)snprintf(sql, sizeof(sql), "SELECT payload FROM events WHERE seq = %zu",
+			       i + 1);
+		expect_rows(w, sql, bodies[i]);
+	}
+	expect_rows(w, "SELECT count(id_at) FROM event", "2");
+}
+
 static void counts_a_repeat_on_the_event(void **state)
 {
 	struct world *w = *state;
@@ -633,7 +671,7 @@ static void moves_the_log_into_the_database_when_it_has_grown(void **state)
 	for (int i = 0; !storage_wants_upkeep(w->s); i++) {
 		char id[16];
 		(void)snprintf(id, sizeof(id), "ev-%d", i);
-		(void)snprintf(data, sizeof(data), "{\"x\":\"%09000d\"}", i);
+		(void)snprintf(data, sizeof(data), "{\"x\":\"%03000d\"}", i);
 		struct told t = created;
 		t.id = id;
 		t.data = data;
@@ -653,6 +691,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(keeps_an_event_byte_for_byte),
+		TEST(keeps_a_body_whole_that_names_its_id_anywhere),
 		TEST(counts_a_repeat_on_the_event),
 		TEST(counts_a_repeat_within_one_transaction),
 		TEST(knows_a_body_without_an_id_again),

@@ -66,11 +66,13 @@ CREATE TABLE event (
     delivery_id ANY,                         -- unsigned header e2b-delivery-id of the first delivery
     deliveries INTEGER NOT NULL,             -- how often it was delivered
     body_at INTEGER NOT NULL,                -- where its body begins in its block, in bytes
-    body_len INTEGER NOT NULL
+    body_len INTEGER NOT NULL,               -- of the whole body
+    id_at INTEGER                            -- where in the body the id, a UUID, was cut out; NULL: nowhere
 ) STRICT;
 
 -- The signed bodies, byte for byte, one behind another: a block holds those of the events from first_seq up to the next block.
--- A block fills its pages and leaves the event rows narrow; it goes with its last event.
+-- A block fills its pages and leaves the event rows narrow; it goes with its last event. What a body repeats of its row, the
+-- event's id, is cut out of it once (event.id_at); the views put it back.
 CREATE TABLE body_block (
     first_seq INTEGER PRIMARY KEY,
     bodies BLOB NOT NULL
@@ -331,7 +333,10 @@ SELECT e.*, t.type, t.kind, t.version,
     coalesce(iif(replace(e.body ->> '$.sandbox_team_id', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandbox_team_id', '')),
         iif(replace(e.body ->> '$.sandboxTeamId', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandboxTeamId', ''))) AS team_id
 FROM (SELECT *, iif(json_valid(payload), payload, '{}') AS body
-        FROM (SELECT e.*, CAST((SELECT substr(b.bodies, e.body_at + 1, e.body_len) FROM body_block b WHERE b.first_seq <= e.seq
+        FROM (SELECT e.*, CAST((SELECT iif(e.id_at IS NULL, substr(b.bodies, e.body_at + 1, e.body_len),
+            substr(b.bodies, e.body_at + 1, e.id_at) || lower(substr(hex(e.id), 1, 8) || '-' || substr(hex(e.id), 9, 4) || '-'
+            || substr(hex(e.id), 13, 4) || '-' || substr(hex(e.id), 17, 4) || '-' || substr(hex(e.id), 21))
+            || substr(b.bodies, e.body_at + e.id_at + 1, e.body_len - e.id_at - 36)) FROM body_block b WHERE b.first_seq <= e.seq
                     ORDER BY b.first_seq DESC LIMIT 1) AS TEXT) AS payload
             FROM event e WHERE e.seq > (SELECT folded_seq FROM position WHERE one = 1))) e
     JOIN event_type t ON t.type_key = e.type_key;
@@ -360,7 +365,10 @@ SELECT e.seq AS seq,
         || substr(hex(e.delivery_id), 9, 4) || '-' || substr(hex(e.delivery_id), 13, 4) || '-'
         || substr(hex(e.delivery_id), 17, 4) || '-' || substr(hex(e.delivery_id), 21)) ELSE e.delivery_id END AS delivery_id,
     e.deliveries AS deliveries,
-    CAST((SELECT substr(b.bodies, e.body_at + 1, e.body_len) FROM body_block b WHERE b.first_seq <= e.seq
+    CAST((SELECT iif(e.id_at IS NULL, substr(b.bodies, e.body_at + 1, e.body_len),
+            substr(b.bodies, e.body_at + 1, e.id_at) || lower(substr(hex(e.id), 1, 8) || '-' || substr(hex(e.id), 9, 4) || '-'
+            || substr(hex(e.id), 13, 4) || '-' || substr(hex(e.id), 17, 4) || '-' || substr(hex(e.id), 21))
+            || substr(b.bodies, e.body_at + e.id_at + 1, e.body_len - e.id_at - 36)) FROM body_block b WHERE b.first_seq <= e.seq
         ORDER BY b.first_seq DESC LIMIT 1) AS TEXT) AS payload
 FROM event e
     JOIN event_link l ON l.seq = e.seq AND l.time_s = e.time_s
