@@ -343,6 +343,57 @@ static void takes_size_alias_and_price_from_the_configuration(void **state)
 		"sb4|unknown|-|-|10500|-|unknown");
 }
 
+/* A report about the execution x1 of the sandbox sb1. */
+static void report(struct world *w, const char *event_id, const char *time, int ms)
+{
+	char data[160];
+	(void)snprintf(data, sizeof(data),
+		       "{\"code_execution\":{\"execution_id\":\"x1\",\"duration_ms\":%d}}", ms);
+	tell(w, (struct told) { .id = event_id,
+				.type = "sandbox.code_executed",
+				.time = time,
+				.sandbox = "sb1",
+				.run = "run1",
+				.template = "tpl1",
+				.data = data });
+	(void)fold_all(w);
+}
+
+static void prune_until(struct world *w, int64_t unix_s)
+{
+	size_t n = 1;
+	int64_t last_s;
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_set_horizon(w->s, unix_s), 0);
+	while (n > 0)
+		assert_int_equal(storage_prune_events(w->s, unix_s, 64, &n, &last_s), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+}
+
+static void shows_an_execution_as_before_when_its_event_is_pruned(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, PLAIN);
+	report(w, "ev-2", "2026-11-20T09:00:00Z", 200);
+	report(w, "ev-3", "2026-11-20T09:00:00Z", 300);
+	report(w, "ev-1", "2026-11-20T09:00:00Z", 100);
+	report(w, "0b6e6f5e-9b0f-4c1e-8a55-2c1f5f8f7a10", "2026-11-20T09:00:01Z", 400);
+	report(w, "ev-9", "2026-11-20T08:59:59Z", 900);
+	static const char query[] = "SELECT * FROM executions";
+	CLEANUP_FREE char *before = rows_of(w, query);
+	assert_non_null(strstr(before, "x1|0b6e6f5e-9b0f-4c1e-8a55-2c1f5f8f7a10|"));
+	prune_until(w, INT64_C(1795165202)); /* 2026-11-20T09:00:02Z */
+	expect_rows(w, "SELECT count(*) FROM event", "0");
+	expect_rows(w, query, before);
+	/* What was before the horizon cannot be told from what was pruned; what came after it can.
+	 */
+	report(w, "late", "2026-11-20T09:00:01.5Z", 500);
+	expect_rows(w, query, before);
+	report(w, "new", "2026-11-20T09:00:02Z", 600);
+	expect_rows(w, "SELECT event_id, duration_ms FROM executions", "new|600");
+	expect_rows(w, "SELECT executions FROM sandboxes", "1");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin_store, end_world)
 
 int main(void)
@@ -358,6 +409,7 @@ int main(void)
 		TEST(folds_a_long_log),
 		TEST(shows_the_same_ids_before_and_after_the_fold),
 		TEST(shows_events_beside_one_whose_body_is_damaged),
+		TEST(shows_an_execution_as_before_when_its_event_is_pruned),
 		TEST(takes_size_alias_and_price_from_the_configuration),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,7 +196,7 @@ static struct ledger_sandbox a_sandbox(const struct storage_facts_shown *shown)
 	ledger_sandbox_init(&x);
 	x.names_run = draw() % 2;
 	x.first_event_ms = near_or_absent(shown->time_ms);
-	x.last = a_mark(shown->last_ms * 1000000);
+	x.last = a_mark((int64_t)((uint64_t)shown->last_ms * 1000000));
 	x.last_source_key = near(shown->dims.source_key);
 	x.template_mark = latest_or_other(x.last);
 	x.team_mark = latest_or_other(x.last);
