@@ -52,9 +52,11 @@ int http_client_endpoint(const char *url, char buf[static HTTP_CLIENT_ENDPOINT_M
 {
 	CLEANUP(free_url) CURLU *u = curl_url();
 	CLEANUP(free_text) char *scheme = NULL, *host = NULL, *port = NULL;
+	const char *authority = strstr(url, "://");
 
 	buf[0] = '\0';
-	if (!u || !is_visible(url) || !strstr(url, "://") ||
+	/* libcurl would guess a scheme, and takes the first part of http:///path for a host. */
+	if (!u || !is_visible(url) || !authority || authority[3] == '/' ||
 	    curl_url_set(u, CURLUPART_URL, url, 0) != CURLUE_OK ||
 	    curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
 	    curl_url_get(u, CURLUPART_HOST, &host, 0) != CURLUE_OK || host[0] == '\0')
