@@ -192,17 +192,25 @@ static void send_slack(const struct delivery *d)
 }
 
 /* `http://host:9093` is what people have at hand; the path is always the same. */
+static int complete_url(const char *given, struct buffer *ret)
+{
+	const struct span path = SPAN_LITERAL("/api/v2/alerts");
+	size_t len = strlen(given);
+
+	while (len > 0 && given[len - 1] == '/')
+		len--;
+	int r = buffer_append(ret, given, len);
+	bool has_path = len >= path.len && memcmp(given + len - path.len, path.s, path.len) == 0;
+	if (r < 0 || has_path || strchr(given, '?'))
+		return r;
+	return buffer_append(ret, path.s, path.len);
+}
+
 static void send_alertmanager(const struct delivery *d)
 {
-	static const char path[] = "/api/v2/alerts";
 	CLEANUP(buffer_finish) struct buffer url = BUFFER_INIT(HTTP_CLIENT_URL_MAX + 1);
-	size_t len = strlen(d->target->url), path_len = sizeof(path) - 1;
-	bool has_path = len >= path_len && strcmp(d->target->url + len - path_len, path) == 0;
 
-	while (len > 0 && d->target->url[len - 1] == '/')
-		len--;
-	if (buffer_append(&url, d->target->url, len) < 0 ||
-	    (!has_path && !strchr(d->target->url, '?') && buffer_append_text(&url, path) < 0))
+	if (complete_url(d->target->url, &url) < 0)
 		conclude(d, NOTIFY_PERMANENT, "the URL is too long");
 	else
 		post(d, url.data ? url.data : "", &json_header, 1);

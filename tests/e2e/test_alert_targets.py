@@ -36,8 +36,8 @@ HOSTILE = {
 STATES = ["firing", "repeat", "resolved", "summary", "test"]
 
 
-def run(*arguments, environment=None, wrapper=(), seconds=30):
-    result = subprocess.run([*wrapper, SEND, *arguments], capture_output=True, timeout=seconds,
+def run(*arguments, environment=None, wrapper=(), pass_fds=(), seconds=30):
+    result = subprocess.run([*wrapper, SEND, *arguments], capture_output=True, timeout=seconds, pass_fds=pass_fds,
                             env={**ENVIRONMENT, **(environment or {})})
     assert result.returncode == 0, result.stderr.decode(errors="replace")
     assert not result.stderr, result.stderr.decode(errors="replace")
@@ -149,6 +149,13 @@ class Temporary(unittest.TestCase):
 
 
 class TestOutcomes(Temporary):
+    def test_alertmanagers_path_is_completed_once(self):
+        with Receiver() as receiver:
+            for given in ["", "/", "/api/v2/alerts", "/api/v2/alerts/", "/prefix"]:
+                self.assertEqual(send("alertmanager", receiver.url + given).outcome, "sent")
+            self.assertEqual([path for path, _, _ in receiver.requests],
+                             ["/api/v2/alerts"] * 4 + ["/prefix/api/v2/alerts"])
+
     def test_an_answer_decides_whether_it_is_tried_again(self):
         cases = {200: "sent", 202: "sent", 204: "sent", 299: "sent", 301: "permanent", 307: "permanent", 400: "permanent",
                  401: "permanent", 403: "permanent", 404: "permanent", 410: "permanent", 422: "permanent", 408: "temporary",
@@ -503,6 +510,17 @@ class TestAlertmanager(Temporary):
         self.assertEqual(send("alertmanager", self.url, "state=resolved", *times, f"ends={now - 1000}").outcome, "sent")
         until(lambda: not [a for a in self.alerts() if "notice" not in a["labels"]], "it is gone")
 
+    def test_the_example_of_the_manual_is_a_configuration(self):
+        if not shutil.which("amtool"):
+            self.skipTest("no amtool")
+        page = (ROOT / "docs/alerts.md").read_text()
+        example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL).group(1)
+        checked = subprocess.run(["amtool", "check-config", self.write("example.yml", example)], capture_output=True, text=True)
+        self.assertEqual(checked.returncode, 0, checked.stderr)
+        routed = subprocess.run(["amtool", "config", "routes", "test", f"--config.file={self.folder}/example.yml",
+                                 "job=e2b-hookd", "severity=critical"], capture_output=True, text=True)
+        self.assertEqual(routed.stdout.strip(), "pager", routed.stderr)
+
     def test_the_real_alertmanager_takes_hostile_text(self):
         now = int(time.time() * 1000)
         for number, (name, text) in enumerate(HOSTILE.items()):
@@ -525,18 +543,26 @@ class TestCommand(Temporary):
     def test_a_command_gets_the_document_and_nothing_of_ours(self):
         command = self.script(f"""exec >{self.folder}/seen 2>&1
             cat; echo; env | sort; echo "$# $PWD"; ls /proc/self/fd | wc -l
-            [ "$(ps -o pgid= $$ | tr -d ' ')" = $$ ] && echo own group
-            grep -E 'Sig(Blk|Ign)' /proc/$$/status
+            [ "$(awk '{{ print $5 }}' /proc/$$/stat)" = $$ ] && echo own group
             """)
-        result = send("command", command, environment={"HOOKD_SECRET": "s3cr3t"})
+        with open("/etc/passwd") as inherited:
+            result = send("command", command, environment={"HOOKD_SECRET": "s3cr3t"}, pass_fds=[inherited.fileno()])
         self.assertEqual(result.outcome, "sent", result)
         document, *lines = (self.folder / "seen").read_text().splitlines()
         self.assertEqual(json.loads(document), render("webhook"))
         self.assertEqual(lines[:5], ["LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                                      "PWD=/", "0 /", "4"])  # 0, 1, 2 and that of ls itself
-        self.assertEqual(lines[5], "own group")
+        self.assertEqual(lines[5:], ["own group"])
+
+    def test_a_command_begins_with_no_signal_blocked_or_ignored(self):
+        seen = self.folder / "seen"
+        command = self.write("command", f"""#!/usr/bin/awk -f
+            BEGIN {{ while ((getline line <"/proc/self/status") > 0) if (line ~ /^Sig(Blk|Ign)/) print line >"{seen}" }}
+            """, 0o755)  # a shell would clear what it inherits
+        result = send("command", command, wrapper=["env", "--ignore-signal=HUP", "--block-signal=USR1"])
+        self.assertEqual(result.outcome, "sent", result)
         # 32 and 33 are libc's own; programs cannot use them.
-        self.assertEqual([int(line.split()[1], 16) & ~(3 << 31) for line in lines[6:]], [0, 0])
+        self.assertEqual([int(line.split()[1], 16) & ~(3 << 31) for line in seen.read_text().splitlines()], [0, 0])
 
     def test_an_exit_code_decides_whether_it_is_tried_again(self):
         for code, outcome in {0: "sent", 1: "temporary", 65: "permanent", 75: "temporary", 127: "temporary"}.items():
