@@ -5,8 +5,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 builds=${HOOKD_BUILD_ROOT:-$root}
 
 packages_to_build='gcc libc6-dev meson ninja-build pkg-config python3 libmicrohttpd-dev libssl-dev libcjson-dev
-	libsqlite3-dev'
-packages_to_test="$packages_to_build libcmocka-dev binutils clang libclang-rt-14-dev sqlite3 curl openssl"
+	libsqlite3-dev libcurl4-openssl-dev ca-certificates'
+packages_to_test="$packages_to_build libcmocka-dev binutils clang libclang-rt-14-dev sqlite3 curl openssl python3-jsonschema"
 
 say() {
 	printf '%s\n' "$*"
