@@ -43,8 +43,8 @@ static void keeps_a_body_whole_that_names_its_id_anywhere(void **state)
 	static const char *const bodies[] = {
 		"{\"id\":\"" ID "1\"" REST "}",
 		"{\"a\":\"" ID "2" ID "2\"" REST ",\"id\":\"" ID "2\"}",
-		"{\"id\":\"\\u0030"
-		"b8f8c1e-3a57-4c2f-9d0a-6f1f3f1b2c43\"" REST "}",
+		"{\"id\":\"0\\u0062"
+		"8f8c1e-3a57-4c2f-9d0a-6f1f3f1b2c43\"" REST "}",
 		"{\"id\":\""
 		"0B8F8C1E-3A57-4C2F-9D0A-6F1F3F1B2C44\"" REST "}",
 		"{\"id\":\"no-uuid\"" REST "}",
