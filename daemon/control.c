@@ -282,11 +282,12 @@ int control_new(const struct control_options *options, struct control **ret,
 	return 0;
 }
 
-void control_set_config(struct control *c, const struct config *config)
+void control_set_config(struct control *c, const struct config *config, const char *restart_needed)
 {
 	(void)pthread_mutex_lock(&c->lock);
 	struct config *old = (struct config *)c->config;
 	c->config = config_ref((struct config *)config);
+	(void)snprintf(c->restart_needed, sizeof(c->restart_needed), "%s", restart_needed);
 	(void)pthread_mutex_unlock(&c->lock);
 	config_unref(old);
 }

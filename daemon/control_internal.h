@@ -24,7 +24,8 @@ struct control {
 	atomic_bool is_requeuing;
 
 	pthread_mutex_t lock;
-	const struct config *config; /* under the lock */
+	const struct config *config; /* under the lock, with the next */
+	char restart_needed[CONTROL_TEXT_MAX];
 };
 
 /* One client. */

@@ -10,6 +10,7 @@
 #include "config.h"
 #include "json.h"
 #include "log.h"
+#include "metrics.h"
 #include "writer.h"
 
 #include <errno.h>
@@ -403,6 +404,20 @@ static int append_figures(struct buffer *b, const struct control *c, const struc
 	return r;
 }
 
+/* How the last reload went, and what of the file waits for a restart. The names are ours. */
+static int append_reload(struct buffer *b, struct control *c)
+{
+	char names[CONTROL_TEXT_MAX], at[CLOCK_TEXT_MAX];
+	(void)pthread_mutex_lock(&c->lock);
+	memcpy(names, c->restart_needed, sizeof(names));
+	(void)pthread_mutex_unlock(&c->lock);
+	return buffer_appendf(b,
+			      ",\"config_loaded_at\":\"%s\",\"reload_refused\":%s,"
+			      "\"restart_needed\":\"%s\"",
+			      clock_format_ms(metrics_get(METRICS_CONFIG_LOADED_MS), at),
+			      metrics_get(METRICS_RELOAD_FAILED) ? "true" : "false", names);
+}
+
 static int do_status(struct control_talk *t, const struct control_request *request)
 {
 	struct writer_health h;
@@ -413,6 +428,8 @@ static int do_status(struct control_talk *t, const struct control_request *reque
 		r = append_figures(&json, t->c, &h);
 	if (r == 0)
 		r = append_error(&json, &h);
+	if (r == 0)
+		r = append_reload(&json, t->c);
 	if (r == 0)
 		r = buffer_appendf(&json, ",\"version\":\"%s\"}", HOOKD_VERSION);
 	return r < 0 ? r : control_say_json(t, &json);

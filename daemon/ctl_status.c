@@ -1,10 +1,13 @@
 /* How things stand, as rows (item, subject, value, last_at, ok, note): one form for people and
  * programs. ok is 1 or 0 for what is judged, NULL for what is told. Healthy is: a daemon holds the
- * store, the ledger follows, nothing was skipped, the write-ahead log is below its limit.
+ * store and took over its configuration, the ledger follows, nothing was skipped, the write-ahead
+ * log is below its limit.
  */
 #include "ctl_internal.h"
 
 #include "clock.h"
+#include "control.h"
+#include "json.h"
 
 #include <errno.h>
 #include <string.h>
@@ -85,6 +88,43 @@ static void put_daemon(struct status *s)
 	else if (r == 0)
 		row.note = "no process holds the store's lock";
 	put(s, &row);
+}
+
+static void put_reload_of(struct status *s, const struct json_value *daemon)
+{
+	const struct json_value *refused = json_member(daemon, "reload_refused");
+	const struct json_value *names = json_member(daemon, "restart_needed");
+	struct span text =
+		names && json_type(names) == JSON_STRING ? json_string(names) : SPAN_LITERAL("");
+	char note[WORD_MAX];
+	bool is_refused = refused && json_type(refused) == JSON_BOOL && json_bool(refused);
+
+	put(s,
+	    &(struct row) { .item = "reload",
+			    .value = text_cell(is_refused ? "refused" : "ok"),
+			    .verdict = is_refused ? BAD : GOOD,
+			    .note = is_refused ? "the file has mistakes: e2b-hookctl check-config "
+						 "names them"
+					       : NULL });
+	(void)snprintf(note, sizeof(note), "%.*s", (int)base_min_size(text.len, WORD_MAX - 1),
+		       text.s);
+	put(s, &(struct row) { .item = "restart_needed",
+			       .value = number_cell(text.len > 0),
+			       .verdict = UNJUDGED,
+			       .note = *note ? note : NULL });
+}
+
+/* What only the running daemon knows. Not everybody may ask it: then these rows are left out. */
+static void put_reload(struct status *s)
+{
+	CLEANUP_FREE char *answer = NULL;
+	struct json_doc *doc = NULL;
+
+	if (control_call(s->config->store.path, "status", NULL, NULL, &answer) != 0)
+		return;
+	if (json_parse(answer, strlen(answer), &doc) == 0)
+		put_reload_of(s, json_root(doc));
+	json_doc_free(doc);
 }
 
 static void put_ledger(struct status *s)
@@ -259,6 +299,7 @@ static int show(struct status *s, enum table_out_format format)
 		return r;
 	s->out = out;
 	put_daemon(s);
+	put_reload(s);
 	put_ledger(s);
 	put_sizes(s);
 	put_told(s);

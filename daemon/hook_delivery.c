@@ -4,6 +4,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 /* One delivery: its copy of the headers that matter, its body within limits, its verdict, its log
@@ -103,6 +104,9 @@ struct hook_delivery *hook_delivery_new(struct hook_server *server, struct httpd
 	d->config = config;
 	d->source = source;
 	d->received_unix_ms = clock_unix_ms();
+	d->metrics_source = metrics_source(source->name);
+	d->request_number =
+		atomic_fetch_add_explicit(&server->n_requests, 1, memory_order_relaxed) + 1;
 	buffer_init(&d->body, (size_t)source->max_body);
 	find_texts(d, r);
 	find_sender(d, r);
@@ -235,15 +239,24 @@ static const char *text_of(struct span span, char *buf, size_t size)
 	return buf;
 }
 
+static const char *request_id(const struct hook_delivery *d, char buf[static HOOK_REQUEST_ID_MAX])
+{
+	(void)snprintf(buf, HOOK_REQUEST_ID_MAX, "%s-%" PRIu64, d->server->run_id,
+		       d->request_number);
+	return buf;
+}
+
 /* Senders that nobody knows can provoke these lines. */
 static void log_limited(const struct hook_delivery *d, struct log_limit *limit,
 			enum log_level level, const char *message, const char *reason)
 {
 	unsigned int held_back = 0;
+	char id[HOOK_REQUEST_ID_MAX];
 
 	if (!log_limit_allows(limit, &held_back))
 		return;
-	log_line(level, message, LOG_TEXT("source", d->source->name), LOG_TEXT("reason", reason),
+	log_line(level, message, LOG_TEXT("request", request_id(d, id)),
+		 LOG_TEXT("source", d->source->name), LOG_TEXT("reason", reason),
 		 LOG_TEXT("remote", d->remote), LOG_NUM("size", d->body_len),
 		 LOG_NUM("held_back", held_back));
 }
@@ -258,8 +271,10 @@ static void log_event(const struct hook_delivery *d, bool answered)
 	const struct event *event = &d->judged->event;
 	bool known = d->judged->has_event;
 	char type[EVENT_TYPE_MAX + 1], template[EVENT_ID_MAX + 1], sandbox[EVENT_ID_MAX + 1];
+	char id[HOOK_REQUEST_ID_MAX];
 
-	log_line(level, reply_name(d->answered), LOG_TEXT("source", d->source->name),
+	log_line(level, reply_name(d->answered), LOG_TEXT("request", request_id(d, id)),
+		 LOG_TEXT("source", d->source->name),
 		 LOG_TEXT("event_id", known ? event->id : NULL),
 		 LOG_TEXT("kind", known ? event_kind_name(event->kind) : NULL),
 		 LOG_TEXT("type", known ? text_of(event->type, type, sizeof(type)) : NULL),

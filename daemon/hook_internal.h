@@ -12,6 +12,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#define HOOK_REQUEST_ID_MAX 40
+
 struct hook_delivery {
 	struct hook_server *server;
 	struct httpd_loop *loop;
@@ -31,7 +33,9 @@ struct hook_delivery {
 	enum reply_kind answered;
 	bool is_answered;
 	enum ingest_reason reason; /* of the answer: the store may have another than the verdict */
-	const char *why_unavailable;
+	const char *why_unavailable; /* the name of a counter */
+	size_t metrics_source;
+	uint64_t request_number; /* its number: with run_id the request id of its log lines */
 
 	struct writer_job job;
 	struct httpd_post post; /* brings it back from the writer */
@@ -54,6 +58,8 @@ struct hook_server {
 	atomic_size_t body_memory; /* charged by all deliveries */
 	atomic_size_t n_waiting; /* lent, durable */
 	atomic_size_t n_rejections; /* lent, not durable */
+	char run_id[9]; /* of this process, with which its request ids begin */
+	atomic_uint_fast64_t n_requests;
 	struct hook_loop loops[HTTPD_LOOPS_MAX];
 };
 

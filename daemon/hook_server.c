@@ -1,8 +1,9 @@
 #include "hook_internal.h"
 
-#include "log.h"
+#include "clock.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 /* Routes and answers. Every delivery gets exactly one answer: from here, from the writer's outcome
@@ -37,6 +38,33 @@ static void reply(struct httpd_request *r, enum reply_kind kind, const char *all
 	httpd_reply(r, &(struct httpd_answer) { .kind = kind, .allow = allow });
 }
 
+/* The kinds that a delivery can end with; the others never get as far as a source. */
+static enum metrics_outcome outcome_of(enum reply_kind kind)
+{
+	switch (kind) {
+	case REPLY_STORED:
+		return METRICS_OUTCOME_STORED;
+	case REPLY_DUPLICATE:
+		return METRICS_OUTCOME_DUPLICATE;
+	case REPLY_FILTERED:
+		return METRICS_OUTCOME_FILTERED;
+	case REPLY_QUARANTINED:
+		return METRICS_OUTCOME_QUARANTINED;
+	case REPLY_UNAUTHORIZED:
+		return METRICS_OUTCOME_REJECTED;
+	case REPLY_TOO_LARGE:
+		return METRICS_OUTCOME_TOO_LARGE;
+	case REPLY_UNAVAILABLE:
+	case REPLY_HEALTHY:
+	case REPLY_BAD_REQUEST:
+	case REPLY_NOT_FOUND:
+	case REPLY_METHOD_NOT_ALLOWED:
+	case REPLY_TIMEOUT:
+		break;
+	}
+	return METRICS_OUTCOME_UNAVAILABLE;
+}
+
 static void answer(struct hook_delivery *d, enum reply_kind kind)
 {
 	struct httpd_answer text = {
@@ -49,14 +77,15 @@ static void answer(struct hook_delivery *d, enum reply_kind kind)
 	d->answered = kind;
 	d->is_answered = true;
 	metrics_count(counter_of[kind]);
+	metrics_count_delivery(d->metrics_source, outcome_of(kind), d->reason);
 	httpd_reply(d->request, &text);
 }
 
-static void answer_unavailable(struct hook_delivery *d, const char *why,
-			       enum metrics_counter counter)
+static void answer_unavailable(struct hook_delivery *d, enum metrics_counter why)
 {
-	d->why_unavailable = why;
-	metrics_count(counter);
+	d->why_unavailable = metrics_name(why);
+	d->reason = INGEST_REASON_NONE;
+	metrics_count(why);
 	answer(d, REPLY_UNAVAILABLE);
 }
 
@@ -101,7 +130,7 @@ static void on_tick(void *ctx, struct httpd_loop *httpd_loop)
 		struct hook_delivery *d = loop->oldest;
 
 		end_waiting(d);
-		answer_unavailable(d, "commit_timeout", METRICS_COMMIT_TIMEOUT);
+		answer_unavailable(d, METRICS_COMMIT_TIMEOUT);
 	}
 }
 
@@ -134,8 +163,17 @@ static void answer_outcome(struct hook_delivery *d)
 
 	d->reason = kind == REPLY_QUARANTINED ? d->job.reason : INGEST_REASON_NONE;
 	if (kind == REPLY_UNAVAILABLE)
-		d->why_unavailable = d->job.status == 0 ? "quarantine_full" : "store_failed";
-	answer(d, kind);
+		answer_unavailable(d, d->job.status == 0 ? METRICS_QUARANTINE_FULL
+							 : METRICS_STORE_FAILED);
+	else
+		answer(d, kind);
+}
+
+/* Also where the sender did not wait for it: what is new in the store is counted once. */
+static void count_event(const struct hook_delivery *d)
+{
+	if (d->job.status == 0 && d->job.outcome == STORAGE_STORED && d->judged->has_event)
+		metrics_count_event(d->metrics_source, &d->judged->event, d->received_unix_ms);
 }
 
 /* On the loop's thread: the writer has given the job back. */
@@ -147,6 +185,7 @@ static void come_back(struct httpd_post *post)
 
 	d->lent = false;
 	atomic_fetch_sub(d->job.durable ? &d->server->n_waiting : &d->server->n_rejections, 1);
+	count_event(d);
 	if (d->is_waiting) {
 		end_waiting(d);
 		answer_outcome(d);
@@ -201,7 +240,7 @@ static void lend_and_wait(struct hook_delivery *d)
 	if (r == 0)
 		return;
 	end_waiting(d);
-	answer_unavailable(d, r == -EAGAIN ? "queue_full" : "stopping", METRICS_QUEUE_FULL);
+	answer_unavailable(d, r == -EAGAIN ? METRICS_QUEUE_FULL : METRICS_STOPPING);
 }
 
 static void reject(struct hook_delivery *d, enum reply_kind kind)
@@ -277,9 +316,9 @@ static void refuse_early(struct hook_server *s, struct hook_delivery *d)
 		hook_delivery_judge_too_large(d, declared);
 		reject(d, REPLY_TOO_LARGE);
 	} else if (atomic_load(&s->n_waiting) >= (size_t)s->first_config->store.queue_limit) {
-		answer_unavailable(d, "queue_full", METRICS_QUEUE_FULL);
+		answer_unavailable(d, METRICS_QUEUE_FULL);
 	} else if (atomic_load(&s->body_memory) >= (size_t)HOOK_SERVER_BODY_MEMORY) {
-		answer_unavailable(d, "body_memory_full", METRICS_BODY_MEMORY_FULL);
+		answer_unavailable(d, METRICS_BODY_MEMORY_FULL);
 	}
 }
 
@@ -297,6 +336,7 @@ static void on_begin(void *ctx, struct httpd_request *r)
 	}
 	d = hook_delivery_new(s, r, config, source);
 	if (!d) {
+		metrics_count(METRICS_OUT_OF_MEMORY);
 		reply(r, REPLY_UNAVAILABLE, NULL);
 		return;
 	}
@@ -317,8 +357,7 @@ static void on_body(void *ctx, struct httpd_request *r, const char *bytes, size_
 		reject(d, REPLY_TOO_LARGE);
 		return;
 	}
-	answer_unavailable(d, error == -ENOBUFS ? "body_memory_full" : "out_of_memory",
-			   METRICS_BODY_MEMORY_FULL);
+	answer_unavailable(d, error == -ENOBUFS ? METRICS_BODY_MEMORY_FULL : METRICS_OUT_OF_MEMORY);
 }
 
 static void on_complete(void *ctx, struct httpd_request *r)
@@ -327,8 +366,7 @@ static void on_complete(void *ctx, struct httpd_request *r)
 
 	(void)ctx;
 	if (hook_delivery_judge(d) != 0) {
-		d->why_unavailable = "judging_failed";
-		answer(d, REPLY_UNAVAILABLE);
+		answer_unavailable(d, METRICS_JUDGING_FAILED);
 		return;
 	}
 	switch (d->judged->verdict) {
@@ -383,6 +421,22 @@ struct hook_server_sink hook_server_sink_of(struct writer *w)
 	return (struct hook_server_sink) { sink_submit, sink_count_secret, sink_horizon, w };
 }
 
+/* Ids of requests need to differ, not to be secret: without randomness the clock will do. */
+static void name_run(struct hook_server *s)
+{
+	uint32_t number;
+
+	if (signature_random(&number, sizeof(number)) != 0)
+		number = (uint32_t)clock_unix_ms();
+	(void)snprintf(s->run_id, sizeof(s->run_id), "%08" PRIx32, number);
+}
+
+static void name_sources(const struct config *config)
+{
+	for (size_t i = 0; i < config->n_sources; i++)
+		(void)metrics_source(config->sources[i].name);
+}
+
 int hook_server_new(const struct hook_server_options *options, struct listen_set *sockets,
 		    struct hook_server **ret)
 {
@@ -398,9 +452,11 @@ int hook_server_new(const struct hook_server_options *options, struct listen_set
 	if (!s)
 		return -ENOMEM;
 	s->sink = options->sink;
+	name_run(s);
 	s->first_config = config_ref(options->config);
 	s->config = config_ref(options->config);
 	(void)pthread_mutex_init(&s->config_lock, NULL);
+	name_sources(options->config);
 	r = httpd_new(&httpd, sockets, &s->httpd);
 	if (r != 0) {
 		hook_server_free(s);
@@ -421,6 +477,7 @@ void hook_server_set_config(struct hook_server *s, struct config *config)
 {
 	struct config *old;
 
+	name_sources(config);
 	(void)pthread_mutex_lock(&s->config_lock);
 	old = s->config;
 	s->config = config_ref(config);
@@ -436,6 +493,11 @@ void hook_server_drain(struct hook_server *s)
 size_t hook_server_connections(const struct hook_server *s)
 {
 	return httpd_connections(s->httpd);
+}
+
+size_t hook_server_body_memory(const struct hook_server *s)
+{
+	return atomic_load(&s->body_memory);
 }
 
 size_t hook_server_waiting(const struct hook_server *s)

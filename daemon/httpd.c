@@ -244,6 +244,7 @@ int httpd_new(const struct httpd_options *options, struct listen_set *sockets, s
 		return -ENOMEM;
 	h->handler = options->handler;
 	h->config = options->config;
+	h->uncounted = options->uncounted;
 	(void)pthread_mutex_init(&h->sockets_lock, NULL);
 	if (h->config->max_connections_per_ip > 0)
 		r = quota_new((size_t)h->config->max_connections_per_ip,

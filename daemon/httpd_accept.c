@@ -1,7 +1,6 @@
 #include "httpd_internal.h"
 
 #include "log.h"
-#include "metrics.h"
 
 #include <errno.h>
 #include <string.h>
@@ -107,12 +106,12 @@ static void take_in(struct httpd_loop *loop, int fd, const struct sockaddr *addr
 	conn->look_at_ms = loop->now_ms;
 	conn->phase_since_ms = loop->now_ms;
 	if (!within_quota(loop->server, conn)) {
-		metrics_count(METRICS_CONNECTION_REFUSED);
+		httpd_count(loop->server, METRICS_CONNECTION_REFUSED);
 		(void)close(fd);
 		forget(conn);
 		return;
 	}
-	metrics_count(METRICS_CONNECTIONS);
+	httpd_count(loop->server, METRICS_CONNECTIONS);
 	loop->arriving = conn;
 	(void)MHD_add_connection(loop->mhd, fd, address, len);
 	if (loop->arriving) { /* it never began */
@@ -126,7 +125,7 @@ static void accept_failed(struct httpd_loop *loop, int error)
 	if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
 		return;
 	loop->accept_after_ms = loop->now_ms + ACCEPT_PAUSE_MS;
-	metrics_count(METRICS_ACCEPT_FAILED);
+	httpd_count(loop->server, METRICS_ACCEPT_FAILED);
 	if (log_limit_allows(&accept_log, NULL))
 		log_line(LOG_LEVEL_WARNING,
 			 "cannot accept connections; raise LimitNOFILE or lower max_connections",

@@ -1,7 +1,5 @@
 #include "httpd_internal.h"
 
-#include "metrics.h"
-
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
@@ -64,8 +62,8 @@ void httpd_deadline_refuse(struct httpd_conn *conn, enum reply_kind kind, const 
 
 static void time_out(struct httpd_conn *conn, enum metrics_counter counter)
 {
-	metrics_count(counter);
-	metrics_count(METRICS_TIMEOUT);
+	httpd_count(conn->loop->server, counter);
+	httpd_count(conn->loop->server, METRICS_TIMEOUT);
 	httpd_deadline_refuse(conn, REPLY_TIMEOUT, NULL);
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "httpd.h"
+#include "metrics.h"
 #include "quota.h"
 
 #include <microhttpd.h>
@@ -75,6 +76,7 @@ struct httpd_loop {
 struct httpd {
 	struct httpd_handler handler;
 	const struct config_server *config;
+	bool uncounted;
 	struct listen_set sockets; /* closed when the last loop has stopped listening */
 	pthread_mutex_t sockets_lock; /* guards n_listening and closing the sockets */
 	size_t n_listening; /* loops that still poll them */
@@ -108,6 +110,12 @@ void httpd_accept_stop(struct httpd_loop *loop);
 void httpd_deadline_scan(struct httpd_loop *loop);
 /* Writes a whole answer to the socket and begins to linger. */
 void httpd_deadline_refuse(struct httpd_conn *conn, enum reply_kind kind, const char *allow);
+
+static inline void httpd_count(const struct httpd *h, enum metrics_counter counter)
+{
+	if (!h->uncounted)
+		metrics_count(counter);
+}
 
 static inline void httpd_conn_enter(struct httpd_conn *conn, enum httpd_phase phase)
 {

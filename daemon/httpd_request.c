@@ -1,7 +1,6 @@
 #include "httpd_internal.h"
 
 #include "log.h"
-#include "metrics.h"
 
 #include <string.h>
 
@@ -108,13 +107,17 @@ static void resume(struct httpd_request *r)
 	r->conn->loop->hurry = true;
 }
 
-void httpd_send(struct httpd_request *r, unsigned int status, const char *content_type,
-		const char *body, size_t len)
+void httpd_send(struct httpd_request *r, const struct httpd_content *content)
 {
 	assert(r->stage == HTTPD_AT_COMPLETE || r->stage == HTTPD_SUSPENDED);
 	if (r->replied || r->refused)
 		return;
-	take_response(r, status, content_type, body, len);
+	take_response(r, content->status, content->type, content->body, content->len);
+	for (size_t i = 0; r->response && i < ARRAY_SIZE(content->headers); i++) {
+		if (content->headers[i].name)
+			(void)MHD_add_response_header(r->response, content->headers[i].name,
+						      content->headers[i].value);
+	}
 	if (r->stage == HTTPD_SUSPENDED)
 		resume(r);
 }
@@ -212,8 +215,8 @@ bool httpd_screen(struct httpd_request *r, const char *const *once, size_t n_onc
 		outcome = SCREEN_BAD_TARGET;
 	if (outcome == 0)
 		return true;
-	metrics_count(METRICS_BAD_FRAMING);
-	metrics_count(METRICS_BAD_REQUEST);
+	httpd_count(loop->server, METRICS_BAD_FRAMING);
+	httpd_count(loop->server, METRICS_BAD_REQUEST);
 	tell_of_framing(r, outcome);
 	/* Where the body ends is what is in doubt: nothing behind the headers may be believed. */
 	httpd_deadline_refuse(r->conn, REPLY_BAD_REQUEST, NULL);

@@ -119,12 +119,20 @@ static bool is_stop(int number)
 	return number == SIGTERM || number == SIGINT;
 }
 
+/* The next signal, or -1 when the service wants a tick. */
+static int next_signal(const sigset_t *set, int64_t ms)
+{
+	const struct timespec wait = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+
+	return sigtimedwait(set, NULL, &wait);
+}
+
 static void serve(struct service *service, const sigset_t *set)
 {
 	const struct timespec look = { .tv_nsec = DRAIN_LOOK_NS };
 	int number;
 
-	while (!is_stop(number = sigwaitinfo(set, NULL))) {
+	while (!is_stop(number = next_signal(set, service_tick(service)))) {
 		if (number == SIGHUP)
 			service_reload(service);
 	}

@@ -1,5 +1,6 @@
 #include "service.h"
 
+#include "admin_server.h"
 #include "check.h"
 #include "clock.h"
 #include "config.h"
@@ -9,6 +10,7 @@
 #include "listen.h"
 #include "log.h"
 #include "metrics.h"
+#include "service_watch.h"
 #include "storage.h"
 #include "writer.h"
 
@@ -23,7 +25,7 @@
 #define SIDE_ROWS_MAX 10000
 #define SIDE_BYTES_MAX (INT64_C(64) * 1024 * 1024)
 #define REJECTION_AGE_MAX_MS (INT64_C(30) * 24 * 3600 * 1000)
-#define SPARE_FDS 128 /* beside connections: store, epoll, stderr, the reserve of libraries */
+#define SPARE_FDS 256 /* beside connections: those of [admin], store, epoll, stderr, libraries */
 
 struct service {
 	struct config *config; /* as of the last good load */
@@ -31,7 +33,10 @@ struct service {
 	struct storage *storage;
 	struct writer *writer;
 	struct hook_server *hooks;
+	struct admin_server *admin; /* NULL: off */
 	struct control *control; /* NULL: the socket could not be made */
+	struct service_watch watch;
+	bool stopping;
 	int64_t drain_since_ms;
 };
 
@@ -63,27 +68,50 @@ static int load(const char *path, struct config **ret)
 	return r == 0 ? 0 : EX_CONFIG;
 }
 
-void service_reload(struct service *s)
+static void read_health(const struct service *s, struct admin_health *ret)
 {
-	struct config *next = NULL;
-	char names[512] = "";
+	admin_health_read(s->writer, s->hooks, (size_t)s->running->store.queue_limit, s->stopping,
+			  ret);
+}
 
-	if (load(s->config->path, &next) != 0) {
-		log_say(LOG_LEVEL_ERROR, "reload refused: the configuration stays as it was");
-		return;
-	}
-	if (config_restart_needed(s->running, next, names, sizeof(names)) > 0)
+static void take_over(struct service *s, struct config *next)
+{
+	char names[CONTROL_TEXT_MAX] = "";
+	size_t n = config_restart_needed(s->running, next, names, sizeof(names));
+
+	metrics_set(METRICS_RESTART_NEEDED, (int64_t)n);
+	if (n > 0)
 		log_line(LOG_LEVEL_WARNING, "a changed setting needs a restart",
 			 LOG_TEXT("settings", names));
 	log_configure(next->log_level, next->log_format);
 	hook_server_set_config(s->hooks, next);
 	writer_set_config(s->writer, next);
+	if (s->admin)
+		admin_server_set_config(s->admin, next);
 	if (s->control)
-		control_set_config(s->control, next);
+		control_set_config(s->control, next, names);
 	config_unref(s->config);
 	s->config = next;
+	metrics_set(METRICS_CONFIG_LOADED_MS, clock_unix_ms());
 	log_line(LOG_LEVEL_NOTICE, "reloaded", LOG_TEXT("config", next->path),
 		 LOG_NUM("sources", next->n_sources));
+}
+
+void service_reload(struct service *s)
+{
+	struct admin_health health;
+	struct config *next = NULL;
+	bool refused;
+
+	service_watch_reloading(&s->watch);
+	refused = load(s->config->path, &next) != 0;
+	metrics_set(METRICS_RELOAD_FAILED, refused);
+	if (refused)
+		log_say(LOG_LEVEL_ERROR, "reload refused: the configuration stays as it was");
+	else
+		take_over(s, next);
+	read_health(s, &health);
+	service_watch_ready(&s->watch, &health);
 }
 
 /* --- up --- */
@@ -143,17 +171,19 @@ static int start_writer(struct service *s)
 	return EX_OSERR;
 }
 
-static int open_listeners(const struct config_server *server, struct listen_set *set)
+/* `name`: what systemd calls the sockets of this purpose, and the log. */
+static int open_listeners(const struct config_server *server, const char *name,
+			  const struct config_listen *listen, size_t n, struct listen_set *set)
 {
 	const struct listen_options options = {
 		.unix_mode = server->unix_mode,
 		.unix_group = server->unix_group,
-		.fd_name = "hook",
+		.fd_name = name,
 	};
 	char error[LISTEN_ERROR_MAX] = "";
 
-	for (size_t i = 0; i < server->n_listen; i++) {
-		int r = listen_open(set, &server->listen[i], &options, error);
+	for (size_t i = 0; i < n; i++) {
+		int r = listen_open(set, &listen[i], &options, error);
 
 		if (r != 0) {
 			log_say(LOG_LEVEL_ERROR, "%s", error);
@@ -163,6 +193,26 @@ static int open_listeners(const struct config_server *server, struct listen_set 
 	return 0;
 }
 
+/* What was opened, told once it is served: the server takes the set over. */
+struct told {
+	char texts[LISTEN_SOCKETS_MAX][LISTEN_TEXT_MAX];
+	size_t n;
+};
+
+static void remember(struct told *told, const struct listen_set *set)
+{
+	told->n = set->n;
+	for (size_t i = 0; i < set->n; i++)
+		memcpy(told->texts[i], set->items[i].text, LISTEN_TEXT_MAX);
+}
+
+static void tell_listening(const struct told *told, const char *name)
+{
+	for (size_t i = 0; i < told->n; i++)
+		log_line(LOG_LEVEL_NOTICE, "listening", LOG_TEXT("address", told->texts[i]),
+			 LOG_TEXT("for", name));
+}
+
 static int start_hooks(struct service *s)
 {
 	CLEANUP(listen_finish) struct listen_set set = { 0 };
@@ -170,15 +220,13 @@ static int start_hooks(struct service *s)
 		.config = s->config,
 		.sink = hook_server_sink_of(s->writer),
 	};
-	char texts[LISTEN_SOCKETS_MAX][LISTEN_TEXT_MAX];
-	size_t n;
-	int r = open_listeners(&s->config->server, &set);
+	const struct config_server *server = &s->config->server;
+	struct told told;
+	int r = open_listeners(server, "hook", server->listen, server->n_listen, &set);
 
 	if (r != 0)
 		return r;
-	n = set.n;
-	for (size_t i = 0; i < n; i++)
-		memcpy(texts[i], set.items[i].text, LISTEN_TEXT_MAX);
+	remember(&told, &set);
 	r = hook_server_new(&options, &set, &s->hooks);
 	if (r == 0)
 		r = hook_server_start(s->hooks);
@@ -187,9 +235,36 @@ static int start_hooks(struct service *s)
 			 LOG_TEXT("error", strerror(-r)));
 		return EX_OSERR;
 	}
-	for (size_t i = 0; i < n; i++)
-		log_line(LOG_LEVEL_NOTICE, "listening", LOG_TEXT("address", texts[i]),
-			 LOG_TEXT("for", "hook"));
+	tell_listening(&told, "hook");
+	return 0;
+}
+
+static int start_admin(struct service *s)
+{
+	CLEANUP(listen_finish) struct listen_set set = { 0 };
+	const struct admin_server_options options = {
+		.config = s->config,
+		.writer = s->writer,
+		.hooks = s->hooks,
+	};
+	struct told told;
+	int r;
+
+	if (!s->config->admin.enabled)
+		return 0;
+	r = open_listeners(&s->config->server, "admin", &s->config->admin.listen, 1, &set);
+	if (r != 0)
+		return r;
+	remember(&told, &set);
+	r = admin_server_new(&options, &set, &s->admin);
+	if (r == 0)
+		r = admin_server_start(s->admin);
+	if (r != 0) {
+		log_line(LOG_LEVEL_ERROR, "the admin listener does not start",
+			 LOG_TEXT("error", strerror(-r)));
+		return EX_OSERR;
+	}
+	tell_listening(&told, "admin");
 	return 0;
 }
 
@@ -217,6 +292,18 @@ static void log_sources(const struct config *config)
 			 LOG_TEXT("signature", signature_scheme_name(config->sources[i].scheme)));
 }
 
+static void tell_ready(struct service *s)
+{
+	struct admin_health health;
+
+	read_health(s, &health);
+	service_watch_begin(&s->watch, s->writer);
+	service_watch_ready(&s->watch, &health);
+	log_line(LOG_LEVEL_NOTICE, "ready", LOG_TEXT("version", HOOKD_VERSION),
+		 LOG_TEXT("config", s->config->path), LOG_TEXT("store", s->config->store.path),
+		 LOG_NUM("sources", s->config->n_sources));
+}
+
 static int bring_up(struct service *s, const char *config_path)
 {
 	int r = load(config_path, &s->config);
@@ -224,17 +311,25 @@ static int bring_up(struct service *s, const char *config_path)
 	if (r != 0)
 		return r;
 	s->running = config_ref(s->config);
+	metrics_set(METRICS_CONFIG_LOADED_MS, clock_unix_ms());
 	log_configure(s->config->log_level, s->config->log_format);
 	raise_fd_limit(s->config);
-	if ((r = open_store(s)) != 0 || (r = start_writer(s)) != 0 || (r = start_hooks(s)) != 0)
+	/* The admin listener before the hook listener would report on what is not there yet. */
+	if ((r = open_store(s)) != 0 || (r = start_writer(s)) != 0 || (r = start_hooks(s)) != 0 ||
+	    (r = start_admin(s)) != 0)
 		return r;
 	start_control(s);
 	log_sources(s->config);
-	/* The place of READY=1 for a service manager. */
-	log_line(LOG_LEVEL_NOTICE, "ready", LOG_TEXT("version", HOOKD_VERSION),
-		 LOG_TEXT("config", s->config->path), LOG_TEXT("store", s->config->store.path),
-		 LOG_NUM("sources", s->config->n_sources));
+	tell_ready(s);
 	return 0;
+}
+
+int64_t service_tick(struct service *s)
+{
+	struct admin_health health;
+
+	read_health(s, &health);
+	return service_watch_tick(&s->watch, &health, hook_server_stalled_ms(s->hooks));
 }
 
 /* --- down --- */
@@ -243,6 +338,7 @@ static void take_down(struct service *s)
 {
 	if (s->hooks)
 		hook_server_drain(s->hooks);
+	admin_server_free(s->admin);
 	control_free(s->control);
 	if (s->writer)
 		writer_stop(s->writer);
@@ -254,6 +350,7 @@ static void take_down(struct service *s)
 		storage_close(s->storage);
 	config_unref(s->config);
 	config_unref(s->running);
+	service_watch_finish(&s->watch);
 	free(s);
 }
 
@@ -264,6 +361,7 @@ int service_start(const char *config_path, struct service **ret)
 
 	if (!s)
 		return EX_OSERR;
+	service_watch_init(&s->watch);
 	r = bring_up(s, config_path);
 	if (r != 0) {
 		take_down(s);
@@ -276,6 +374,10 @@ int service_start(const char *config_path, struct service **ret)
 void service_begin_stop(struct service *s)
 {
 	s->drain_since_ms = clock_mono_ms();
+	s->stopping = true;
+	service_watch_stopping(&s->watch, hook_server_connections(s->hooks));
+	if (s->admin)
+		admin_server_begin_stop(s->admin);
 	log_line(LOG_LEVEL_NOTICE, "stopping",
 		 LOG_NUM("connections", hook_server_connections(s->hooks)),
 		 LOG_NUM("waiting", hook_server_waiting(s->hooks)));

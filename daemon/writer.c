@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "config.h"
 #include "log.h"
+#include "metrics.h"
 #include "projector.h"
 #include "rebuild.h"
 #include "retention.h"
@@ -229,6 +230,14 @@ static int write_batch(struct writer *w, struct writer_job *first)
 	return last;
 }
 
+/* Under the lock. A ledger that stands still while events wait is stuck: since when, shows here. */
+static void publish_folded(struct writer *w, int64_t folded_seq)
+{
+	if (folded_seq != w->health.folded_seq || folded_seq >= w->health.stored_seq)
+		w->health.folded_mono_ms = clock_mono_ms();
+	w->health.folded_seq = folded_seq;
+}
+
 /* Health figures, for other threads. r: how the last commit went. */
 static void publish(struct writer *w, int r, bool committed)
 {
@@ -239,10 +248,13 @@ static void publish(struct writer *w, int r, bool committed)
 	w->health.last_error = r;
 	(void)snprintf(w->health.last_error_text, sizeof(w->health.last_error_text), "%s",
 		       r < 0 ? storage_error(w->s) : "");
-	if (committed)
+	if (committed) {
 		w->health.last_commit_mono_ms = clock_mono_ms();
+		w->health.last_commit_unix_ms = clock_unix_ms();
+	}
+	w->health.skipped = at.skipped;
 	w->health.stored_seq = at.stored_seq;
-	w->health.folded_seq = at.folded_seq;
+	publish_folded(w, at.folded_seq);
 	w->health.horizon_unix_s = at.horizon_unix_s;
 	atomic_store(&w->horizon_s, at.horizon_unix_s);
 	(void)pthread_mutex_unlock(&w->lock);
@@ -295,11 +307,17 @@ static void offer(struct writer *w, const struct writer_job *first)
 			projector_offer(w->projector, job->seq, &job->delivery, job->shared);
 }
 
-static void run_batch(struct writer *w, struct writer_job *first)
+static void run_batch(struct writer *w, struct writer_job *first, size_t n)
 {
+	int64_t begun_us = clock_mono_us();
 	int r = write_batch(w, first);
-	if (r < 0)
+	metrics_observe(METRICS_BATCH_SIZE, (int64_t)n);
+	if (is_durable(first))
+		metrics_observe(METRICS_COMMIT_TIME, clock_mono_us() - begun_us);
+	if (r < 0) {
+		metrics_count(METRICS_COMMIT_FAILED);
 		complain(w, "deliveries were not stored", r);
+	}
 	publish(w, r, r == 0);
 	offer(w, first);
 	answer(first);
@@ -528,7 +546,8 @@ static void publish_aside(struct writer *w)
 	rebuild_progress(w->rebuild, &rebuild);
 	retention_progress(w->retention, &retention);
 	(void)pthread_mutex_lock(&w->lock);
-	w->health.folded_seq = rebuild.target_seq; /* a client that waits for the end reads both */
+	w->health.round_mono_ms = clock_mono_ms();
+	publish_folded(w, rebuild.target_seq); /* a client that waits for the end reads both */
 	w->health.rebuilding = rebuild_is_running(w->rebuild) || w->wants_rebuild;
 	w->health.rebuild_seq = rebuild.seq;
 	w->health.rebuild_target_seq = rebuild.target_seq;
@@ -575,14 +594,13 @@ static void wait_for_work(struct writer *w)
 }
 
 /* Takes what there is to do; false when there is nothing more and the end has come. */
-static bool next_work(struct writer *w, struct writer_job **ret_jobs,
+static bool next_work(struct writer *w, struct writer_job **ret_jobs, size_t *ret_n,
 		      struct writer_task **ret_tasks, const struct config **ret_config)
 {
 	(void)pthread_mutex_lock(&w->lock);
 	if (!w->more_to_fold && !w->more_aside)
 		wait_for_work(w);
-	size_t n;
-	*ret_jobs = take_batch(w, &n);
+	*ret_jobs = take_batch(w, ret_n);
 	*ret_tasks = w->first_task;
 	w->first_task = NULL;
 	w->last_task = &w->first_task;
@@ -602,11 +620,12 @@ static void *run(void *ctx)
 	struct writer_job *jobs;
 	struct writer_task *tasks;
 	const struct config *config;
-	while (next_work(w, &jobs, &tasks, &config)) {
+	size_t n_jobs;
+	while (next_work(w, &jobs, &n_jobs, &tasks, &config)) {
 		if (config)
 			take_config(w, config);
 		if (jobs)
-			run_batch(w, jobs);
+			run_batch(w, jobs, n_jobs);
 		for (struct writer_task *task = tasks, *next; task; task = next) {
 			next = task->next;
 			run_task(w, task);
@@ -628,6 +647,7 @@ int writer_start(struct writer *w)
 		complain(w, "the retention horizon could not be moved", -EIO);
 	publish(w, 0, false);
 	publish_sizes(w);
+	publish_aside(w);
 	int r = pthread_create(&w->thread, NULL, run, w);
 	w->started = r == 0;
 	return -r;

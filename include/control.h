@@ -68,8 +68,9 @@ struct control_options {
  * socket. Signals that others wait for must be blocked by the caller: the threads inherit that. */
 MUST_CHECK int control_new(const struct control_options *options, struct control **ret,
 			   char error[static CONTROL_TEXT_MAX]);
-/* What requeue judges by from now on; keeps a reference. Any thread. */
-void control_set_config(struct control *c, const struct config *config);
+/* What requeue judges by from now on; keeps a reference. `restart_needed`: the settings of it that
+ * wait for a restart, for `status`; "": none. Any thread. */
+void control_set_config(struct control *c, const struct config *config, const char *restart_needed);
 /* Cuts the connections (a requeue after the slice at hand), ends the threads, removes the socket if
  * it is still ours. To be called before the writer is stopped. NULL is fine. */
 void control_free(struct control *c);

@@ -53,6 +53,8 @@ void hook_server_drain(struct hook_server *s);
 size_t hook_server_connections(const struct hook_server *s);
 /* Deliveries that wait for their commit. Any thread. */
 size_t hook_server_waiting(const struct hook_server *s);
+/* Bytes of the bodies received or waiting. Any thread. */
+size_t hook_server_body_memory(const struct hook_server *s);
 int64_t hook_server_stalled_ms(const struct hook_server *s);
 void hook_server_stop(struct hook_server *s);
 void hook_server_free(struct hook_server *s);

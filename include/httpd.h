@@ -50,6 +50,7 @@ struct httpd_handler {
 struct httpd_options {
 	const struct config_server *config; /* lent for the server's life */
 	size_t n_loops; /* 0: two */
+	bool uncounted; /* its traffic is not the hook listener's: no counter moves */
 	struct httpd_handler handler;
 };
 
@@ -98,9 +99,17 @@ struct httpd_answer {
 /* Answers. In begin and body: refuses the request; in complete or while suspended: the answer. The
  * first answer counts, later ones are ignored. */
 void httpd_reply(struct httpd_request *r, const struct httpd_answer *answer);
-/* Any other content, in complete or while suspended only; the body is copied. */
-void httpd_send(struct httpd_request *r, unsigned int status, const char *content_type,
-		const char *body, size_t len);
+/* Any other content, in complete or while suspended only; everything is copied. */
+struct httpd_content {
+	unsigned int status;
+	const char *type;
+	const char *body;
+	size_t len;
+	struct {
+		const char *name, *value;
+	} headers[4]; /* more of them; name NULL: none */
+};
+void httpd_send(struct httpd_request *r, const struct httpd_content *content);
 /* In complete: the answer comes later. A suspended request has no deadline and notices no
  * disconnect: its handler must answer it. */
 void httpd_suspend(struct httpd_request *r);

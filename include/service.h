@@ -14,6 +14,8 @@ struct service;
 MUST_CHECK int service_start(const char *config_path, struct service **ret);
 /* SIGHUP: takes over what can change live; on any error keeps what is. */
 void service_reload(struct service *s);
+/* What is due for the service manager; returns in how many ms to call it again, at the latest. */
+int64_t service_tick(struct service *s);
 /* Begins to drain. */
 void service_begin_stop(struct service *s);
 /* Is the drain over: no connection left, or drain_timeout passed? */

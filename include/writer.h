@@ -86,10 +86,13 @@ void writer_request_prune(
 /* Health, readable from any thread. */
 struct writer_health {
 	size_t queued;
-	int64_t last_commit_mono_ms; /* 0: none yet */
+	int64_t last_commit_mono_ms, last_commit_unix_ms; /* 0: none yet */
 	int last_error; /* 0: the last commit worked */
 	char last_error_text[STORAGE_ERROR_MAX];
 	int64_t stored_seq, folded_seq;
+	int64_t folded_mono_ms; /* when the ledger last moved, or had caught up */
+	int64_t round_mono_ms; /* when the thread last came round: every second, unless stuck */
+	int64_t skipped; /* events that the ledger failed on */
 	int64_t horizon_unix_s;
 	struct storage_stats stats;
 	bool rebuilding, pruning;

@@ -176,7 +176,7 @@ static void requeues_by_the_configuration_of_now(void **state)
 	assert_int_equal(put(w, &p), STORAGE_QUARANTINED);
 	open_house(&h, w);
 	struct config *next = load_config(PLAIN "events = killed\n");
-	control_set_config(h.control, next);
+	control_set_config(h.control, next, "");
 	config_unref(next);
 	int kept = begin_listening();
 	expect_answer(w->path, "requeue source=e2b what=quarantine", 0,
