@@ -301,16 +301,17 @@ class Home:
 class Daemon:
     """One run of e2b-hookd. start() returns when every listener is up."""
 
-    def __init__(self, home, arguments=(), environment=None, wrapper=()):
-        self.home, self.lines, self.addresses = home, [], []
+    def __init__(self, home, arguments=(), environment=None, wrapper=(), pass_fds=()):
+        self.home, self.lines, self.addresses, self.admin = home, [], [], None
         self.listeners = len(re.findall(r"^listen = \S", home.config.read_text().split("[admin]")[0], re.MULTILINE))
+        self.has_admin = bool(re.search(r"^\[admin\]\nlisten = \S", home.config.read_text(), re.MULTILINE))
         variables = {**os.environ, **(environment or {})}
         if SANITIZED:
             variables.setdefault("ASAN_OPTIONS", "detect_leaks=1:halt_on_error=1")
             variables.setdefault("UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1")
         self.process = subprocess.Popen([*wrapper, HOOKD, "-c", str(home.config), *arguments], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=variables,
-                                        cwd=home.path)
+                                        cwd=home.path, pass_fds=pass_fds)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -318,8 +319,11 @@ class Daemon:
         for line in self.process.stderr:
             text = line.decode(errors="backslashreplace").rstrip("\n")
             self.lines.append(text)
-            if re.search(r"\blistening\b", text) and (m := re.search(r"\baddress=(\S+)", text)):
-                self.addresses.append(m.group(1))
+            if re.search(r"\blistening\b", text) and (m := re.search(r'\baddress(?:=|":")([^\s"]+)', text)):
+                if re.search(r'\bfor(=|":")admin\b', text):
+                    self.admin = m.group(1)
+                else:
+                    self.addresses.append(m.group(1))
 
     @property
     def log(self):
@@ -338,7 +342,7 @@ class Daemon:
             if self.process.poll() is not None:
                 self.reader.join(5)
                 raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log}")
-            return len(self.addresses) >= self.listeners
+            return len(self.addresses) >= self.listeners and (self.admin or not self.has_admin)
         until(up, f"the daemon to listen; it said:\n{self.log}", 20)
         return self
 
@@ -412,9 +416,9 @@ class Case(unittest.TestCase):
         daemon = self.launch(*arguments, environment=environment)
         return daemon.start()
 
-    def launch(self, *arguments, environment=None):
-        """Starts a daemon and does not wait for it."""
-        daemon = Daemon(self.home, arguments, environment)
+    def launch(self, *arguments, environment=None, **how):
+        """Starts a daemon and does not wait for it. how: wrapper, pass_fds."""
+        daemon = Daemon(self.home, arguments, environment, **how)
         self.daemons.append(daemon)
         return daemon
 
