@@ -14,8 +14,7 @@ import threading
 import time
 import unittest
 
-from harness import (HOOKD, SANITIZED, Case, Daemon, encode, event, exchange, http_connection, plain_only, sign_e2b, SECRET,
-                     until)
+from harness import SECRET, Case, encode, event, exchange, http_connection, plain_only, sign_e2b, until
 
 ADMIN = {"listen": "127.0.0.1:0"}
 
