@@ -227,10 +227,12 @@ class Through:
         self.assertEqual(proxy.request("GET", "/healthz").body.strip(), b"ok")
         self.assertEqual(proxy.request("GET", PATH).status, 405)
         for path in ("/", "/metrics", "/readyz", "/livez", "/v1/events", "/webhooks/", "/webhooks/other", "/webhooks/e2b/x",
-                     "/webhooks/../metrics", "/webhooks/e2b/../../metrics", "/webhooks/%2e%2e/metrics", "/%6detrics"):
+                     "/x/webhooks/e2b", "/webhooks/../metrics", "/webhooks/e2b/../../metrics", "/webhooks/%2e%2e/metrics", "/%6detrics"):
             for method in ("GET", "POST"):
                 with self.subTest(f"{method} {path}"):
-                    self.assertEqual(proxy.request(method, path, b"" if method == "POST" else None).status, 404)
+                    answer = proxy.request(method, path, b"" if method == "POST" else None)
+                    self.assertEqual(answer.status, 404)
+                    self.assertNotEqual(answer.headers.get("content-type"), "application/problem+json", "the daemon's answer")
 
     def test_a_rejection_names_the_client_and_believes_nothing_that_it_claims(self):
         _, proxy = self.behind()
@@ -461,6 +463,8 @@ class ThroughCaddy(Through, Case):
         answers = []
         thread = threading.Thread(target=lambda: answers.append(proxy.post(event())))
         thread.start()
+        thread.join(0.5)
+        self.assertTrue(thread.is_alive(), "answered while the daemon was down")
         self.start(server={"listen": address, "trusted_proxies": "127.0.0.1"})
         thread.join(30)
         self.assertEqual([a.outcome for a in answers], ["stored"], proxy.log)
