@@ -455,20 +455,6 @@ class ThroughNginx(Through, Case):
 class ThroughCaddy(Through, Case):
     proxy_class = Caddy
 
-    def test_a_restart_is_waited_for(self):
-        daemon, proxy = self.behind()
-        address = daemon.address
-        self.assertEqual(proxy.post(event()).outcome, "stored")
-        self.stop(daemon)
-        answers = []
-        thread = threading.Thread(target=lambda: answers.append(proxy.post(event())))
-        thread.start()
-        thread.join(0.5)
-        self.assertTrue(thread.is_alive(), "answered while the daemon was down")
-        self.start(server={"listen": address, "trusted_proxies": "127.0.0.1"})
-        thread.join(30)
-        self.assertEqual([a.outcome for a in answers], ["stored"], proxy.log)
-
 
 class Examples(unittest.TestCase):
     def test_the_examples_name_the_same_paths_and_limits_as_the_page_and_the_defaults(self):
