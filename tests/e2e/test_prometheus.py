@@ -68,7 +68,7 @@ class Prometheus:
             self.port = sock.getsockname()[1]
         text = (EXAMPLES / "prometheus.yml").read_text()
         for old, new in (("/etc/prometheus/e2b-hookd.rules.yml", str(RULES)), ("127.0.0.1:8788", target),
-                         ("scrape_interval: 15s", "scrape_interval: 200ms\n    scrape_timeout: 200ms"), *exchanges):
+                         ("scrape_interval: 15s", "scrape_interval: 500ms\n    scrape_timeout: 500ms"), *exchanges):
             assert text.count(old) == 1, f"{text.count(old)} times in the example: {old!r}"
             text = text.replace(old, new)
         (self.home / "prometheus.yml").write_text("global:\n  evaluation_interval: 200ms\n" + text)
