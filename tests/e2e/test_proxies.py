@@ -28,6 +28,7 @@ EXAMPLES = ROOT / "docs/proxies"
 HOST = "hooks.example.com"
 CLIENT = "127.0.0.2"  # not the proxy's address, so that the two can be told apart
 PATH = "/webhooks/e2b"
+SEARCH = os.environ.get("PATH", "") + ":/usr/sbin"  # where nginx is, and not in everybody's PATH
 MAX_BODY = 1 << 20
 
 
@@ -71,9 +72,11 @@ class Proxy:
         self.write(upstream, exchanges)
 
     def start(self):
-        environment = {**os.environ, "HOME": str(self.home), "XDG_DATA_HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home)}
+        environment = {**os.environ, "HOME": str(self.home), "XDG_DATA_HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home),
+                       "PATH": SEARCH}
         with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            program, *arguments = self.command()
+            self.process = subprocess.Popen([shutil.which(program, path=SEARCH), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             cwd=self.home, env=environment)
 
         def up():
@@ -123,6 +126,7 @@ class Proxy:
 
 class Nginx(Proxy):
     program = "nginx"
+    http_version = "1.1"
     read_timeout = ("proxy_read_timeout 10s;", "proxy_read_timeout 500ms;")
 
     def write(self, upstream, exchanges):
@@ -151,6 +155,7 @@ class Nginx(Proxy):
 
 class Caddy(Proxy):
     program = "caddy"
+    http_version = "2"
     read_timeout = ("response_header_timeout 10s", "response_header_timeout 500ms")
 
     def write(self, upstream, exchanges):
@@ -191,7 +196,7 @@ class Through:
     proxy_class = None
 
     def setUp(self):
-        if not shutil.which(self.proxy_class.program):
+        if not shutil.which(self.proxy_class.program, path=SEARCH):
             self.skipTest(f"{self.proxy_class.program} is not installed (apt-get install {self.proxy_class.program})")
         super().setUp()
         self.proxies = []
@@ -297,6 +302,21 @@ class Through:
                     sock.sendall(block)
             self.assertRegex(read_to_end(sock)[0], rb"^HTTP/1.1 413 ", proxy.log)
         self.assertEqual(self.count("events"), 0)
+
+    def test_a_sender_that_prefers_http_2_is_understood(self):
+        _, proxy = self.behind()
+        for unsized in (False, True):
+            body = event()
+            raw = encode(body)
+            command = ["curl", "--silent", "--show-error", "--http2", "--cacert", str(authority()[0]), "--max-time", "20",
+                       "--resolve", f"{HOST}:{proxy.port}:127.0.0.1", "--data-binary", "@-", "--write-out", "\n%{http_version}",
+                       "--header", f"e2b-signature: {sign_e2b(SECRET, raw)['e2b-signature']}", "--header", "Expect:"]
+            command += ["--header", "Transfer-Encoding: chunked"] if unsized else []
+            run = subprocess.run([*command, f"https://{HOST}:{proxy.port}{PATH}"], input=raw, capture_output=True, timeout=60)
+            answer, _, version = run.stdout.decode().rpartition("\n")
+            with self.subTest(unsized=unsized):
+                self.assertEqual(json.loads(answer), {"status": "stored", "event_id": body["id"]}, run.stderr)
+                self.assertEqual(version, proxy.http_version)
 
     def test_connections_to_the_daemon_are_kept(self):
         daemon, proxy = self.behind()
