@@ -76,8 +76,8 @@ class Proxy:
                        "PATH": SEARCH}
         with self.log_path.open("wb") as log:
             program, *arguments = self.command()
-            self.process = subprocess.Popen([shutil.which(program, path=SEARCH), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            cwd=self.home, env=environment)
+            self.process = subprocess.Popen([shutil.which(program, path=SEARCH), *arguments], stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, cwd=self.home, env=environment)
 
         def up():
             assert self.process.poll() is None, f"{self.program} ended:\n{self.log}"
@@ -293,7 +293,7 @@ class Through:
         self.assertEqual(self.count("events"), 1)
 
     def test_a_chunked_body_without_end_is_413(self):
-        daemon, proxy = self.behind()
+        _, proxy = self.behind()
         block = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
         with proxy.socket() as sock:
             sock.sendall(f"POST {PATH} HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
