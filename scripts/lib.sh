@@ -6,8 +6,10 @@ builds=${HOOKD_BUILD_ROOT:-$root}
 
 packages_to_build='gcc libc6-dev meson ninja-build pkg-config python3 libmicrohttpd-dev libssl-dev libcjson-dev
 	libsqlite3-dev libcurl4-openssl-dev ca-certificates'
-packages_to_test="$packages_to_build libcmocka-dev binutils clang libclang-rt-14-dev sqlite3 curl openssl python3-jsonschema
-	prometheus" # for promtool
+packages_to_test="$packages_to_build libcmocka-dev binutils clang libclang-rt-14-dev sqlite3 curl openssl python3-jsonschema"
+# Servers that tests run as children of their own; those that the packages bring are neither started nor enabled.
+servers_to_test='nginx caddy prometheus prometheus-alertmanager'
+packages_to_test="$packages_to_test $servers_to_test"
 
 say() {
 	printf '%s\n' "$*"
@@ -32,7 +34,7 @@ missing_packages() {
 
 # install_missing PACKAGE…: asks nothing and needs no network when everything is there.
 install_missing() {
-	local missing log privileged=()
+	local missing log unit privileged=() elevated=()
 	command -v dpkg-query >/dev/null || {
 		say "Not a Debian system: please see to it that these are there: $*" >&2
 		return
@@ -47,7 +49,8 @@ install_missing() {
 	else
 		privileged=(env)
 	fi
-	privileged+=(DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+	elevated=("${privileged[@]}")
+	privileged+=(DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
 	say "Installing $missing"
 	log=$(mktemp "${TMPDIR:-/tmp}/hookd-install.XXXXXX") || die 'no temporary folder'
 	# shellcheck disable=SC2086 # one word a package
@@ -60,6 +63,9 @@ install_missing() {
 		die "could not install: $missing"
 	}
 	rm -f "$log"
+	for unit in $servers_to_test; do
+		[[ " $missing" != *" $unit "* ]] || "${elevated[@]}" systemctl --quiet disable "$unit" 2>/dev/null || true
+	done
 }
 
 # build NAME COMPILER [MESON OPTION…]: builds what changed, with files that are new. Quiet unless it fails.

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import unittest
 
+import dashboard
 from harness import HOOKD, ROOT
 
 sys.path.insert(0, str(ROOT / "tests/bench"))
@@ -134,4 +135,15 @@ class Queries(unittest.TestCase):
                 statements += [s.strip() for s in block.split(";") if s.strip()]
         self.assertGreater(len(statements), 3)
         for statement in statements:
-            self.hold(statement)
+            self.hold(self.of_the_last_day(statement))
+
+    def test_the_panels_of_the_grafana_dashboard_use_indexes(self):
+        variables = [v["query"] for v in dashboard.read()["templating"]["list"] if v["type"] == "query"]
+        for statement in [sql for _, sql in dashboard.panels()] + variables:
+            self.hold(self.of_the_last_day(statement))
+            self.hold(self.of_the_last_day(statement, f"'{self.values['template']}', 'it''s none'"))
+
+    def of_the_last_day(self, statement, *templates):
+        """Grafana's variables filled in, if there are any."""
+        end = self.values["hours24"] + 86400
+        return dashboard.fill(statement, end - 86400, end, *templates)

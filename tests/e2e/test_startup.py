@@ -4,6 +4,7 @@ directory, 75 another daemon has the store, 77 no permission, 64 command line). 
 """
 import contextlib
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -193,7 +194,7 @@ class FirstStart(Case):
     def test_says_what_it_listens_on_and_where_it_stores(self):
         daemon = self.start(sources=SOURCES)
         self.assertRegex(daemon.addresses[0], r"^127\.0\.0\.1:\d+$")
-        self.assertIn(str(self.home.db), daemon.log)
+        daemon.wait_log(re.escape(str(self.home.db)))
 
     def test_needs_no_home_and_no_terminal(self):
         self.home.configure()
