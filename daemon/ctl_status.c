@@ -207,7 +207,8 @@ static int put_query(struct status *s, const char *item, const char *sql)
 #define EVENTS_OF "SELECT s.name, coalesce(g.n, 0), coalesce(g.last_ms, 0), "
 #define EVENTS_GROUPS                                                                              \
 	" FROM source s LEFT JOIN (SELECT source_key, count(*) AS n, "                             \
-	"max(time_s * 1000 + received_delta_ms) AS last_ms FROM event "
+	"max(time_s * 1000 + received_delta_ms) AS last_ms FROM event "                            \
+	"JOIN event_traits USING (traits_key) "
 #define EVENTS_END "GROUP BY source_key) g ON g.source_key = s.source_key ORDER BY s.name"
 
 /* No index could count by source; where it takes long, the newest say whether a source is alive. */

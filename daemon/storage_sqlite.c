@@ -27,9 +27,12 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_ROLLBACK] = "ROLLBACK",
 
 	[SQL_EVENT_INSERT] = "INSERT INTO event (seq, time_s, time_frac_ns, id, received_delta_ms, "
-			     "source_key, type_key, failed, webhook_key,"
-			     " delivery_id, deliveries, body_at, body_len, id_at) VALUES (?, ?, ?, "
-			     "?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)",
+			     "traits_key, delivery_id, deliveries, body_at, body_len, id_at)"
+			     " VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)",
+	[SQL_EVENT_TRAITS_GET] = "SELECT traits_key FROM event_traits WHERE source_key = ? AND"
+				 " type_key = ? AND failed IS ? AND webhook_key = ?",
+	[SQL_EVENT_TRAITS_ADD] = "INSERT INTO event_traits (source_key, type_key, failed,"
+				 " webhook_key) VALUES (?, ?, ?, ?)",
 	[SQL_EVENT_AGAIN] = "UPDATE event SET deliveries = deliveries + ? WHERE seq = ?",
 	[SQL_BODY_PUT] = "INSERT INTO body_block (first_seq, bodies) VALUES (?, ?)",
 	[SQL_BODY_GET] = "SELECT first_seq, coalesce((SELECT n.first_seq FROM body_block n"
@@ -109,9 +112,10 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_WORD_ADD] = "INSERT INTO word (word) VALUES (?)",
 	[SQL_WORD_TEXT] = "SELECT word FROM word WHERE word_key = ?",
 
-	[SQL_PENDING] =
-		"SELECT seq, source_key, time_s, received_delta_ms, body_at, body_len, id_at, id "
-		"FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
+	[SQL_PENDING] = "SELECT seq, (SELECT source_key FROM event_traits z WHERE z.traits_key = "
+			"event.traits_key),"
+			" time_s, received_delta_ms, body_at, body_len, id_at, id "
+			"FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
 	[SQL_EVENT_ID] = "SELECT id FROM event WHERE seq = ?",
 	[SQL_POSITION_GET] =
 		"SELECT max(folded_seq, coalesce((SELECT max(seq) FROM event), 0)), "
@@ -293,7 +297,8 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_OLD_EVENTS] = "SELECT l.seq, l.time_s, t.kind, coalesce(l.sandbox_key, 0), "
 			   "coalesce(l.template_key, 0), e.id"
 			   " FROM event_link l CROSS JOIN event e ON e.seq = l.seq"
-			   " JOIN event_type t ON t.type_key = e.type_key"
+			   " JOIN event_traits z ON z.traits_key = e.traits_key"
+			   " JOIN event_type t ON t.type_key = z.type_key"
 			   " WHERE l.time_s < ? ORDER BY l.time_s, l.seq LIMIT ?",
 	[SQL_SANDBOX_SEAL] = "UPDATE sandbox SET sealed = 1,"
 			     " metadata = CASE WHEN metadata_seq = ?2 THEN NULL ELSE metadata END"
@@ -346,7 +351,8 @@ static const char *const sql_texts[SQL_N] = {
 	[SQL_REJECTION_TAKE] = "DELETE FROM rejection WHERE id = ?"
 			       " RETURNING source_key, coalesce(length(payload), 0)",
 	[SQL_SKIPPED_NEXT] = "SELECT k.seq FROM skipped k JOIN event e ON e.seq = k.seq"
-			     " JOIN source s ON s.source_key = e.source_key WHERE k.seq > ?1"
+			     " JOIN event_traits z ON z.traits_key = e.traits_key"
+			     " JOIN source s ON s.source_key = z.source_key WHERE k.seq > ?1"
 			     " AND (?2 IS NULL OR s.name = ?2) ORDER BY k.seq LIMIT 1",
 	[SQL_REQUEUE_SAVE] = "SAVEPOINT requeue",
 	[SQL_REQUEUE_UNDO] = "ROLLBACK TO requeue",

@@ -151,8 +151,9 @@ static const struct comparison comparisons[] = {
 	  " AS executions" },
 
 	{ "events of no known source or type", 0,
-	  "SELECT count(*) AS events FROM event WHERE source_key NOT IN (SELECT source_key FROM source)"
-	  " OR type_key NOT IN (SELECT type_key FROM event_type)" },
+	  "SELECT count(*) AS events FROM event e LEFT JOIN event_traits z ON z.traits_key = e.traits_key"
+	  " WHERE z.traits_key IS NULL OR z.source_key NOT IN (SELECT source_key FROM source)"
+	  " OR z.type_key NOT IN (SELECT type_key FROM event_type)" },
 
 	{ "schema version", 0,
 	  "SELECT schema_version - (SELECT user_version FROM pragma_user_version) AS stored_twice FROM position" },

@@ -2,6 +2,7 @@
  * their bounds, counters. */
 #include "storage_sqlite_body.h"
 #include "storage_sqlite_identity.h"
+#include "storage_sqlite_traits.h"
 
 #include "clock.h"
 #include "signature.h"
@@ -227,27 +228,42 @@ static int put_filtered(struct storage *s, const struct put *p)
 
 /* Events ------------------------------------------------------------------ */
 
+static int event_traits(struct storage *s, const struct put *p, int64_t *ret_key)
+{
+	const struct event *e = &p->delivery->judged->event;
+	int64_t type_key, webhook_key;
+	int r = storage_key(s, STORAGE_WORD, p->delivery->webhook_id, &webhook_key);
+	if (r == 0)
+		r = storage_sqlite_type_key(s, e, &type_key);
+	if (r < 0)
+		return r;
+	const int64_t values[] = {
+		p->source_key,
+		type_key,
+		e->kind == EVENT_CODE_EXECUTED ? (int64_t)e->execution.failed : INT64_MIN,
+		webhook_key,
+	};
+	return storage_sqlite_traits_key(s, STORAGE_EVENT_TRAITS, values, ARRAY_SIZE(values),
+					 ret_key);
+}
+
 /* Gives the event the next number. */
 static int insert_event(struct storage *s, const struct put *p, int64_t time_s)
 {
 	const struct storage_delivery *d = p->delivery;
 	const struct event *e = &d->judged->event;
-	int64_t seq = s->now.position.stored_seq + 1;
-	int64_t type_key, webhook_key;
+	int64_t seq = s->now.position.stored_seq + 1, traits_key;
 	struct storage_body_place body;
-	int r = storage_key(s, STORAGE_WORD, d->webhook_id, &webhook_key);
-	if (r == 0)
-		r = storage_sqlite_type_key(s, e, &type_key);
+	int r = event_traits(s, p, &traits_key);
 	if (r == 0)
 		r = storage_sqlite_body_add(s, seq, d->body, e->id, &body);
 	if (r < 0)
 		return r;
-	int64_t failed = e->kind == EVENT_CODE_EXECUTED ? (int64_t)e->execution.failed : INT64_MIN;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EVENT_INSERT);
-	r = storage_sqlite_bind(s, statement, "iiiDiiiazdiia", seq, time_s,
+	r = storage_sqlite_bind(s, statement, "iiiDiidiia", seq, time_s,
 				e->time_unix_ns - time_s * CLOCK_NS_PER_S, e->id,
-				d->received_unix_ms - time_s * 1000, p->source_key, type_key,
-				failed, webhook_key, d->delivery_id, body.at, body.len, body.id_at);
+				d->received_unix_ms - time_s * 1000, traits_key, d->delivery_id,
+				body.at, body.len, body.id_at);
 	return r < 0 ? r : storage_sqlite_run(s, statement);
 }
 

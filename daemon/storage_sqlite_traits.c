@@ -21,6 +21,7 @@ struct traits {
 static const struct {
 	enum storage_sql get, add;
 } traits_sql[] = {
+	[STORAGE_EVENT_TRAITS] = { SQL_EVENT_TRAITS_GET, SQL_EVENT_TRAITS_ADD },
 	[STORAGE_EXECUTION_TRAITS] = { SQL_EXECUTION_TRAITS_GET, SQL_EXECUTION_TRAITS_ADD },
 	[STORAGE_RUN_TRAITS] = { SQL_RUN_TRAITS_GET, SQL_RUN_TRAITS_ADD },
 };

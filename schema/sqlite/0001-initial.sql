@@ -22,6 +22,16 @@ CREATE TABLE event_type (
     UNIQUE (type, kind, version)
 ) STRICT;
 
+-- What is the same for many events.
+CREATE TABLE event_traits (
+    traits_key INTEGER PRIMARY KEY,
+    source_key INTEGER NOT NULL,
+    type_key INTEGER NOT NULL,
+    failed INTEGER,                          -- executions: 1 failed, 0 not; NULL for other kinds
+    webhook_key INTEGER NOT NULL,            -- unsigned header e2b-webhook-id, a word; 0: none
+    UNIQUE (source_key, type_key, failed, webhook_key)
+) STRICT;
+
 CREATE TABLE kind (
     kind INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE
@@ -59,10 +69,7 @@ CREATE TABLE event (
     time_frac_ns INTEGER NOT NULL,           -- and the rest, 0 … 999 999 999
     id ANY NOT NULL,                         -- event id
     received_delta_ms INTEGER NOT NULL,      -- time received minus time_s * 1000
-    source_key INTEGER NOT NULL,
-    type_key INTEGER NOT NULL,
-    failed INTEGER,                          -- executions: 1 failed, 0 not; NULL for other kinds
-    webhook_key INTEGER,                     -- unsigned header e2b-webhook-id, a word
+    traits_key INTEGER NOT NULL,
     delivery_id ANY,                         -- unsigned header e2b-delivery-id of the first delivery
     deliveries INTEGER NOT NULL,             -- how often it was delivered
     body_at INTEGER NOT NULL,                -- where its body begins in its block, in bytes
@@ -318,7 +325,7 @@ CREATE INDEX execution_failed_template ON execution (template_key, time_s) WHERE
 -- Private: events that are not folded yet, with what their bodies name, as the fold will read it. An empty string and the nil
 -- UUID name nothing. A body that is damaged names nothing either, but must not break the view.
 CREATE VIEW unfolded_event AS
-SELECT e.*, t.type, t.kind, t.version,
+SELECT e.*, z.source_key, z.failed, z.webhook_key, t.type, t.kind, t.version,
     coalesce(iif(replace(e.body ->> '$.sandbox_id', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandbox_id', '')),
         iif(replace(e.body ->> '$.sandboxId', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandboxId', ''))) AS sandbox_id,
     coalesce(iif(replace(e.body ->> '$.sandbox_execution_id', '-', '') = '00000000000000000000000000000000', NULL, nullif(e.body ->> '$.sandbox_execution_id', '')),
@@ -339,7 +346,8 @@ FROM (SELECT *, iif(json_valid(payload), payload, '{}') AS body
             || substr(b.bodies, e.body_at + e.id_at + 1, e.body_len - e.id_at - 36)) FROM body_block b WHERE b.first_seq <= e.seq
                     ORDER BY b.first_seq DESC LIMIT 1) AS TEXT) AS payload
             FROM event e WHERE e.seq > (SELECT folded_seq FROM position WHERE one = 1))) e
-    JOIN event_type t ON t.type_key = e.type_key;
+    JOIN event_traits z ON z.traits_key = e.traits_key
+    JOIN event_type t ON t.type_key = z.type_key;
 
 CREATE VIEW events AS
 SELECT e.seq AS seq,
@@ -349,7 +357,7 @@ SELECT e.seq AS seq,
         || printf('.%03dZ', (e.time_s * 1000 + e.received_delta_ms) % 1000) AS received_at,
     CASE typeof(e.id) WHEN 'blob' THEN lower(substr(hex(e.id), 1, 8) || '-' || substr(hex(e.id), 9, 4) || '-'
         || substr(hex(e.id), 13, 4) || '-' || substr(hex(e.id), 17, 4) || '-' || substr(hex(e.id), 21)) ELSE e.id END AS event_id,
-    (SELECT name FROM source WHERE source_key = e.source_key) AS source,
+    (SELECT name FROM source WHERE source_key = z.source_key) AS source,
     t.type AS type,
     k.name AS kind,
     t.version AS envelope_version,
@@ -359,8 +367,8 @@ SELECT e.seq AS seq,
     coalesce(m.alias, m.template_id) AS template,
     (SELECT build_id FROM build WHERE build_key = l.build_key) AS build_id,
     (SELECT team_id FROM team WHERE team_key = l.team_key) AS team_id,
-    e.failed AS failed,
-    (SELECT word FROM word WHERE word_key = e.webhook_key) AS webhook_id,
+    z.failed AS failed,
+    (SELECT word FROM word WHERE word_key = z.webhook_key) AS webhook_id,
     CASE typeof(e.delivery_id) WHEN 'blob' THEN lower(substr(hex(e.delivery_id), 1, 8) || '-'
         || substr(hex(e.delivery_id), 9, 4) || '-' || substr(hex(e.delivery_id), 13, 4) || '-'
         || substr(hex(e.delivery_id), 17, 4) || '-' || substr(hex(e.delivery_id), 21)) ELSE e.delivery_id END AS delivery_id,
@@ -372,7 +380,8 @@ SELECT e.seq AS seq,
         ORDER BY b.first_seq DESC LIMIT 1) AS TEXT) AS payload
 FROM event e
     JOIN event_link l ON l.seq = e.seq AND l.time_s = e.time_s
-    JOIN event_type t ON t.type_key = e.type_key
+    JOIN event_traits z ON z.traits_key = e.traits_key
+    JOIN event_type t ON t.type_key = z.type_key
     JOIN kind k ON k.kind = t.kind
     LEFT JOIN sandbox s ON s.sandbox_key = l.sandbox_key
     LEFT JOIN run r ON r.run_key = l.run_key AND r.sandbox_key = l.sandbox_key
