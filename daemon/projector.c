@@ -24,15 +24,19 @@
 #define NAME_MAX_LEN 160
 #define OFFERED 2048 /* events kept as read; a power of two, above what is pending at rest */
 
-struct projector_sized {
-	int64_t key; /* template */
-	int64_t vcpu, memory_mb; /* -1: no size */
+/* What the configuration says of a key; direct-mapped, a miss costs a query. */
+#define TERMS_CACHED 64 /* a power of two */
+struct projector_term {
+	int64_t key; /* of a source or a template; 0: empty */
+	const struct config_source *source; /* NULL: not configured */
+	const struct config_template *template;
 };
 
 struct projector {
 	struct storage *s;
 	const struct config *config;
 	struct ledger_terms terms;
+	struct projector_term sources[TERMS_CACHED], templates[TERMS_CACHED];
 	int64_t cautious_until_seq; /* events up to here are tried one by one */
 	int64_t unjudged_seq; /* the store failed when this one was tried: that does not count */
 	int term_error; /* a look-up inside a callback failed: the slice must not be kept */
@@ -66,37 +70,63 @@ struct projector {
 
 /* Terms: what the ledger asks about keys ---------------------------------- */
 
+/* Also after a rollback: keys given in the lost transaction may be given again to others. */
+static void forget_terms(struct projector *p)
+{
+	memset(p->sources, 0, sizeof(p->sources));
+	memset(p->templates, 0, sizeof(p->templates));
+}
+
+/* NULL: nothing to say. */
+static const char *text_of(struct projector *p, enum storage_dim dim, int64_t key,
+			   char buf[static NAME_MAX_LEN])
+{
+	int r = storage_text(p->s, dim, key, buf, NAME_MAX_LEN);
+	if (r < 0 && r != -ENOENT)
+		p->term_error = r;
+	return r < 0 ? NULL : buf;
+}
+
 static bool is_priced(void *ctx, int64_t source_key)
 {
 	struct projector *p = ctx;
-	char name[NAME_MAX_LEN];
+	char buf[NAME_MAX_LEN];
 	if (!source_key || !p->config)
 		return true;
-	int r = storage_text(p->s, STORAGE_SOURCE, source_key, name, sizeof(name));
-	if (r < 0 && r != -ENOENT)
-		p->term_error = r;
-	const struct config_source *source = r < 0 ? NULL : config_source_by_name(p->config, name);
-	return !source || source->priced;
+	struct projector_term *term = &p->sources[source_key & (TERMS_CACHED - 1)];
+	if (term->key != source_key) {
+		const char *name = text_of(p, STORAGE_SOURCE, source_key, buf);
+		term->source = name ? config_source_by_name(p->config, name) : NULL;
+		term->key = p->term_error ? 0 : source_key;
+	}
+	return !term->source || term->source->priced;
 }
 
 static bool size_of(void *ctx, int64_t template_key, int64_t *ret_vcpu, int64_t *ret_memory_mb)
 {
 	struct projector *p = ctx;
-	char id[NAME_MAX_LEN];
+	char buf[NAME_MAX_LEN];
 	if (!template_key || !p->config)
 		return false;
-	int r = storage_text(p->s, STORAGE_TEMPLATE, template_key, id, sizeof(id));
-	if (r < 0 && r != -ENOENT)
-		p->term_error = r;
-	if (r < 0)
-		return false;
-	const struct config_template *t =
-		config_template_by_id(p->config, (struct span) { id, strlen(id) });
+	struct projector_term *term = &p->templates[template_key & (TERMS_CACHED - 1)];
+	if (term->key != template_key) {
+		const char *id = text_of(p, STORAGE_TEMPLATE, template_key, buf);
+		struct span span = { id, id ? strlen(id) : 0 };
+		term->template = id ? config_template_by_id(p->config, span) : NULL;
+		term->key = p->term_error ? 0 : template_key;
+	}
+	const struct config_template *t = term->template;
 	if (!t || t->vcpu < 0 || t->memory_mb < 0)
 		return false;
 	*ret_vcpu = t->vcpu;
 	*ret_memory_mb = t->memory_mb;
 	return true;
+}
+
+static void roll_back(struct projector *p)
+{
+	storage_rollback(p->s);
+	forget_terms(p);
 }
 
 /* Events are tried one by one as far as the slice that failed can have come. */
@@ -189,6 +219,7 @@ void projector_free(struct projector *p)
 void projector_set_config(struct projector *p, const struct config *config)
 {
 	p->config = config;
+	forget_terms(p);
 	p->terms = (struct ledger_terms) {
 		.pricing = &config->pricing,
 		.priced = is_priced,
@@ -471,7 +502,7 @@ static int fold_slice(struct projector *p, int64_t after_seq, bool *ret_more)
 	if (r == 0)
 		r = storage_commit(p->s);
 	if (r < 0)
-		storage_rollback(p->s);
+		roll_back(p);
 	else if (!p->refolding)
 		drop_offered(p, p->last_seq);
 	finish_slice(p);
@@ -500,7 +531,7 @@ static int skip_event(struct projector *p, int64_t seq, int64_t time_s, const ch
 	if (r == 0)
 		r = storage_commit(p->s);
 	if (r < 0)
-		storage_rollback(p->s);
+		roll_back(p);
 	return r;
 }
 
@@ -513,7 +544,7 @@ static int note_trying(struct projector *p, int64_t seq, int64_t count)
 	if (r == 0)
 		r = storage_commit(p->s);
 	if (r < 0)
-		storage_rollback(p->s);
+		roll_back(p);
 	return r;
 }
 
@@ -625,7 +656,7 @@ int projector_copy_sealed(struct projector *p, int64_t after_key, int64_t *ret_k
 	if (r == 0)
 		r = storage_commit(p->s);
 	if (r < 0) {
-		storage_rollback(p->s);
+		roll_back(p);
 		return r;
 	}
 	*ret_more = n > 0;
@@ -665,6 +696,7 @@ int projector_fold_skipped(struct projector *p, int64_t seq)
 		r = settle_all(p, clock_unix_ms());
 	if (r == 0)
 		r = storage_set_folded(p->s, at.folded_seq); /* writes the sums */
+	forget_terms(p); /* the caller may roll back */
 	finish_slice(p);
 	return r;
 }
@@ -691,7 +723,7 @@ static int settle_due(struct projector *p, char **ids, size_t n, int64_t now_ms)
 	if (r == 0)
 		r = storage_commit(p->s);
 	if (r < 0)
-		storage_rollback(p->s);
+		roll_back(p);
 	else if (!p->refolding)
 		drop_offered(p, p->last_seq);
 	finish_slice(p);

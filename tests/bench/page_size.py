@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Decides what is fixed when a store is created: page_size and auto_vacuum.
 
-Inserts events like the daemon's log (the real schema, batches of 64, synchronous=FULL, PASSIVE checkpoints at 1,000 pages)
+Inserts events like the daemon's log (the real schema, a block of bodies a batch of 64, synchronous=FULL, PASSIVE checkpoints at 1,000 pages)
 under each setting, in turns, and prints rows/s, bytes written to the write-ahead log per row, file size per row, and what
 deleting the older half gives back.
 """
@@ -16,8 +16,9 @@ import uuid
 HERE = os.path.dirname(os.path.abspath(__file__))
 SCHEMA = os.path.join(HERE, '..', '..', 'schema', 'sqlite', '0001-initial.sql')
 ROWS, BATCH = int(sys.argv[1]) if len(sys.argv) > 1 else 60_000, 64
-INSERT = ('INSERT INTO event (seq, time_s, time_frac_ns, id, received_delta_ms, source_key, type_key, failed, webhook_key,'
-          ' delivery_id, deliveries, payload) VALUES (?,?,?,?,?,1,1,NULL,1,?,1,?)')
+EVENT = ('INSERT INTO event (seq, time_s, time_frac_ns, id, received_delta_ms, traits_key, delivery_id, deliveries, body_at, body_len,'
+         ' id_at) VALUES (?,?,?,?,?,1,?,1,?,?,?)')
+BLOCK = 'INSERT INTO body_block (first_seq, bodies) VALUES (?,?)'
 
 
 def one(directory, page_size, auto_vacuum):
@@ -31,14 +32,17 @@ def one(directory, page_size, auto_vacuum):
     with open(SCHEMA, encoding='utf-8') as f:
         db.executescript(f.read())
     rng = random.Random(1)
-    body = 'x' * 2000
     frames, seq, began = 0, 0, time.monotonic()
     while seq < ROWS:
         db.execute('BEGIN IMMEDIATE')
+        first, at = seq + 1, 0
         for _ in range(BATCH):
             seq += 1
-            db.execute(INSERT, (seq, 1_790_000_000 + seq // 9000, rng.randrange(10**9), uuid.UUID(int=rng.getrandbits(128)).bytes,
-                                rng.randrange(900), uuid.UUID(int=rng.getrandbits(128)).bytes, body[:rng.randrange(450, 1100)]))
+            size = rng.randrange(450, 1100)
+            db.execute(EVENT, (seq, 1_790_000_000 + seq // 9000, rng.randrange(10**9), uuid.UUID(int=rng.getrandbits(128)).bytes,
+                               rng.randrange(900), uuid.UUID(int=rng.getrandbits(128)).bytes, at, size, 20))
+            at += size - 36
+        db.execute(BLOCK, (first, b'x' * at))
         db.execute('COMMIT')
         if seq % (BATCH * 16) == 0:
             frames += db.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()[1]
@@ -46,6 +50,7 @@ def one(directory, page_size, auto_vacuum):
     frames += db.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchone()[1]
     size = os.path.getsize(path)
     db.execute('DELETE FROM event WHERE seq <= ?', (ROWS // 2,))
+    db.execute('DELETE FROM body_block WHERE first_seq <= ?', (ROWS // 2 - BATCH,))
     db.executescript('PRAGMA incremental_vacuum;')
     db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
     after = os.path.getsize(path)
