@@ -724,8 +724,6 @@ static int settle_due(struct projector *p, char **ids, size_t n, int64_t now_ms)
 		r = storage_commit(p->s);
 	if (r < 0)
 		roll_back(p);
-	else if (!p->refolding)
-		drop_offered(p, p->last_seq);
 	finish_slice(p);
 	return r;
 }
