@@ -16,7 +16,8 @@ CONFIGURATION = HERE.parent / "configuration.md"
 
 
 def run(*command):
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return re.sub(r"\(/\S*/e2b-hookd/config\.ini\)", "(/etc/e2b-hookd/config.ini)", said)  # however this one was built
 
 
 def escape(text):

@@ -6,6 +6,7 @@ it. It has a network of its own, so that fixed ports clash with nothing. Only pr
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -61,7 +62,9 @@ class Machine:
             (self.base / name).mkdir()
         run("mount", "-t", "overlay", "overlay", "-o",
             f"lowerdir=/,upperdir={self.base}/upper,workdir={self.base}/work", str(self.root))
-        # Programs look for the same thing first in /usr/local, where this host may have its own.
+        # This host may forbid packages to start services, as images of containers do; and indexing manuals takes seconds.
+        for name in ("usr/sbin/policy-rc.d", "var/lib/man-db/auto-update"):
+            (self.root / name).unlink(missing_ok=True)
         self.binds = [f"--bind={outside}:{inside}" for outside, inside in binds]
         for _, inside in binds:
             (self.root / inside.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -71,15 +74,20 @@ class Machine:
         self.log = open(self.base / "console", "wb")
         self.nspawn = subprocess.Popen(
             ["systemd-nspawn", "-D", str(self.root), "--register=no", "--keep-unit", "--private-network",
-             "--console=pipe", *self.binds, "/lib/systemd/systemd", "--unit=multi-user.target"],
+             "--console=pipe", *self.binds, "/lib/systemd/systemd", "--unit=basic.target"],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        children = pathlib.Path(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children")
-        self.init = until(lambda: self.nspawn.poll() is None and children.read_text().split(), self.console(), 30)[0]
+        self.init = until(self.find_init, "the machine's first process", 30)
         until(lambda: self("systemctl", "is-system-running", code=None).stdout.strip() in ("running", "degraded"),
               "the machine to boot", 60)
 
-    def console(self):
-        return "the machine; it said:\n" + (self.base / "console").read_text(errors="replace")[-2000:]
+    def find_init(self):
+        """The child that is number 1 in there; until it is, another stands in its place."""
+        assert self.nspawn.poll() is None, (self.base / "console").read_text(errors="replace")
+        for child in pathlib.Path(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children").read_text().split():
+            status = pathlib.Path(f"/proc/{child}/status").read_text()
+            if re.search(r"^Name:\s+systemd$", status, re.MULTILINE) and re.search(r"^NSpid:.*\s1$", status, re.MULTILINE):
+                return child
+        return None
 
     def __call__(self, *command, code=0):
         """Runs a command in the machine."""

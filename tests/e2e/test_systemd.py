@@ -76,6 +76,7 @@ class TheService(unittest.TestCase):
     def purge(self):
         self.x("sh", "-c", "rm -rf /etc/systemd/system/e2b-hookd* /var/backups/e2b-hookd && systemctl daemon-reload")
         self.x("dpkg", "-P", "e2b-hookd", code=None)
+        self.x("systemctl", "reset-failed")
         self.x("sh", "-c", "rm -rf /var/lib/e2b-hookd/*")  # the disk's root stays: it is a mount
 
     def install(self):
