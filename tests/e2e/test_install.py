@@ -65,7 +65,7 @@ class TheLayout(Case):
         units = {to.name: source.read_text() for to, source in plan.items() if to.parent.name == "system"}
         self.assertIn("\nExecStart=/usr/local/sbin/e2b-hookd -c /etc/e2b-hookd/config.ini\n", units["e2b-hookd.service"])
         commands = (build / "compile_commands.json").read_text()
-        self.assertEqual(set(re.findall(r"HOOKD_SYSCONFDIR=([^']+)'", json.loads(commands)[0]["command"])), {r'\"/etc\"'})
+        self.assertEqual(set(re.findall(r"HOOKD_SYSCONFDIR=([^']+)'", json.loads(commands)[0]["command"])), {'"/etc"'})
 
     def test_it_configures_without_scdoc_and_systemd(self):
         plan, _ = self.configure("-Dsystemd=disabled", "-Dman=disabled")
