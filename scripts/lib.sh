@@ -9,7 +9,8 @@ packages_to_build='gcc libc6-dev meson ninja-build pkg-config python3 libmicroht
 packages_to_test="$packages_to_build libcmocka-dev binutils clang libclang-rt-14-dev sqlite3 curl openssl python3-jsonschema"
 # Servers that tests run as children of their own; those that the packages bring are neither started nor enabled.
 servers_to_test='nginx caddy prometheus prometheus-alertmanager'
-packages_to_test="$packages_to_test $servers_to_test"
+packages_to_test="$packages_to_test $servers_to_test
+	systemd systemd-container scdoc mandoc bash-completion debhelper dpkg-dev lintian e2fsprogs git"
 
 say() {
 	printf '%s\n' "$*"

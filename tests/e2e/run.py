@@ -76,11 +76,12 @@ def main():
             print(f"FAIL {name}: {error}")
             failed += 1
             continue
-        suite = unittest.defaultTestLoader.loadTestsFromModule(module)
-        for test in tests_of(suite):
+        chosen = unittest.TestSuite()
+        for test in tests_of(unittest.defaultTestLoader.loadTestsFromModule(module)):
             method = getattr(test, test._testMethodName)
             if args.k in test.id() and not (args.sanitized and hasattr(method, "plain_only")):
-                test.run(result)
+                chosen.addTest(test)
+        chosen.run(result)
         for test, reason in result.skipped:
             print(f"SKIP {test.id()}: {reason}")
         for test, errors in result.bad.items():
