@@ -34,7 +34,7 @@ static void names_what_an_unknown_name_was_meant_to_be(void **state)
 		{ "[lgo]\nlevel = info\n", 1, "did you mean [log]?" },
 		{ "[sources a]\nfoo = 1\n", 1, "did you mean [source NAME]?" },
 		{ "[e2b]\napi_key_file = /x\n", 1, "unknown section \"e2b\"" },
-		{ "[alert x]\nwhen = 1\n", 1, "unknown section \"alert\"" },
+		{ "[frobnicate x]\nwhen = 1\n", 1, "unknown section \"frobnicate\"" },
 		{ "[notify x]\nurl = 1\n", 1, "unknown section \"notify\"" },
 	};
 	expect_faults(faults, ARRAY_SIZE(faults));
