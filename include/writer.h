@@ -105,6 +105,9 @@ void writer_health(struct writer *w, struct writer_health *ret);
 /* The retention horizon, for judging. Any thread, cheap. */
 int64_t writer_horizon(struct writer *w);
 
+/* Alerts, for whoever sends them; as long as the writer. */
+struct alert *writer_alert(struct writer *w);
+
 /* Finishes what is queued, folds what is pending (bounded), stops the thread. Jobs submitted later
  * get -ESHUTDOWN. */
 void writer_stop(struct writer *w);
