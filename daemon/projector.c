@@ -430,7 +430,7 @@ static int place_execution(struct projector *p, struct projector_execution *x)
 	if (r < 0)
 		return r;
 	if (p->alert && !p->refolding)
-		alert_count(p->alert, x->event, &x->dims, counts.executions, counts.failed);
+		alert_count(p->alert, &x->read->event, &x->dims, counts.executions, counts.failed);
 	x->sandbox->executions += counts.executions;
 	x->sandbox->failed_executions += counts.failed;
 	x->sandbox->loose_executions += counts.loose;
