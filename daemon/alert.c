@@ -63,7 +63,7 @@ void alert_set_waker(struct alert *a, void (*wake)(void *ctx), void *ctx)
 	(void)pthread_mutex_unlock(&a->lock);
 }
 
-static void wake(struct alert *a)
+void alert_wake(struct alert *a)
 {
 	(void)pthread_mutex_lock(&a->lock);
 	if (a->wake)
@@ -406,7 +406,7 @@ int alert_end(struct alert *a, int64_t seq)
 	r = storage_alert_set_position(a->s, &a->at);
 	/* Woken before the commit: it asks the writer, which comes to it after. */
 	if (a->is_dirty)
-		wake(a);
+		alert_wake(a);
 	a->is_dirty = false;
 	return r;
 }
@@ -538,7 +538,7 @@ int alert_tick(struct alert *a, int64_t now_ms)
 	if (r < 0)
 		storage_rollback(a->s);
 	else if (a->is_dirty)
-		wake(a);
+		alert_wake(a);
 	a->is_dirty = false;
 	return r;
 }

@@ -124,7 +124,8 @@ static void tell_query(struct alert_parcel *p)
 
 static const char *text_of(const struct json_value *object, const char *name)
 {
-	return json_string(json_member(object, name)).s;
+	const struct json_value *v = json_member(object, name);
+	return v ? json_string(v).s : NULL;
 }
 
 static int64_t number_of(const struct json_value *object, const char *name)

@@ -288,7 +288,7 @@ static const struct config_key notify_keys[] = {
 	{ .name = "kind",
 	  .type = CONFIG_TYPE_NOTIFY_KIND,
 	  NOTIFY(kind),
-	  .doc = "What is there: an HTTP endpoint of yours (webhook: JSON as in docs/alerts.md), an "
+	  .doc = "What is there: an HTTP endpoint of yours (webhook: JSON as in docs/alert-webhook.md), an "
 		 "incoming webhook of Slack, Alertmanager's API v2, or a program on this machine." },
 	{ .name = "url",
 	  .type = CONFIG_TYPE_URL,
@@ -312,7 +312,7 @@ static const struct config_key notify_keys[] = {
 	  .fallback = "",
 	  NOTIFY(command),
 	  .doc = "For command: program that gets the JSON of a webhook on its standard input; no "
-		 "shell, no arguments, an environment of nothing but PATH." },
+		 "shell, no arguments, an environment of PATH and LANG only." },
 	{ .name = "timeout",
 	  .type = CONFIG_TYPE_DURATION,
 	  .fallback = "5s",

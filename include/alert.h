@@ -35,6 +35,9 @@ MUST_CHECK int alert_tick(struct alert *a, int64_t now_ms);
 /* Waking whoever sends: called on the writer thread, must not block. At most one. */
 void alert_set_waker(struct alert *a, void (*wake)(void *ctx), void *ctx);
 
+/* Has who sends look now. Any thread. */
+void alert_wake(struct alert *a);
+
 /* A test notification to the targets of a rule, or to one target; -ENOENT: neither. Inside the
  * caller's transaction, as the next one. */
 MUST_CHECK int alert_test(struct storage *s, const struct config *config, const char *name,

@@ -2,13 +2,17 @@
 
 A real HTTP receiver stands for the target; it can be told to fail, and remembers what came.
 """
+import concurrent.futures
 import contextlib
+import csv
 import http.server
+import io
 import json
 import threading
 import time
 
-from harness import E2B_SOURCE, SECRET, Case, event, execution, rfc3339, until
+from harness import (E2B_SOURCE, SECRET, Case, encode, event, exchange, execution, http_connection, rfc3339, sign_e2b,
+                     until)
 
 
 class Receiver:
@@ -23,7 +27,7 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 with receiver.lock:
                     status = receiver.status
-                    receiver.got.append((status, json.loads(body), time.monotonic()))
+                    receiver.got.append((status, json.loads(body)["data"], time.monotonic()))
                 self.send_response(status)
                 self.send_header("content-length", "0")
                 self.end_headers()
@@ -118,17 +122,13 @@ class Alerts(Case):
         n = 10000
 
         def post(start):
-            with contextlib.closing(__import__("harness").http_connection(daemon.address)) as connection:
-                harness = __import__("harness")
+            with contextlib.closing(http_connection(daemon.address)) as connection:
                 for i in range(start, n, 4):
-                    body = harness.encode(failure(sandbox_id=f"sb{i % 50}"))
-                    answer = harness.exchange(connection, "POST", "/webhooks/e2b", body, harness.sign_e2b(SECRET, body))
+                    body = encode(failure(sandbox_id=f"sb{i % 50}"))
+                    answer = exchange(connection, "POST", "/webhooks/e2b", body, sign_e2b(SECRET, body))
                     assert answer.outcome == "stored", answer
-        threads = [threading.Thread(target=post, args=(k,)) for k in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(post, range(4)))
         until(lambda: "resolved" in receiver.states(), "resolved", 60)
         states = receiver.states()
         self.assertEqual((states[0], states[-1], states.count("firing"), states.count("resolved")),
@@ -263,3 +263,50 @@ class Alerts(Case):
         daemon.post(failure())
         until(lambda: receiver.taken, "after the reload")
         self.assertEqual(receiver.taken[0]["total"], 2)
+
+    def ctl_rows(self, *arguments, code=0):
+        return list(csv.DictReader(io.StringIO(self.ctl(*arguments, code=code))))
+
+    def test_the_tool_lists_tests_acknowledges_and_retries(self):
+        receiver, gone = self.receiver(), self.receiver()
+        gone.status = 410
+        rules = {"failed": {"on": "execution_failed", "notify": "ops, gone", "repeat": "1s"}}
+        daemon = self.start(extra=self.rules(rules, ops=receiver.url, gone=gone.url) + "[notify off]\nkind = slack\n")
+        self.assertEqual([r["status"] for r in self.ctl_rows("alerts", "test", "ops")], ["sent"])
+        self.assertEqual(receiver.states(), ["test"])
+        rows = {r["target"]: r["status"] for r in self.ctl_rows("alerts", "test", "failed", code=1)}
+        self.assertEqual(rows, {"ops": "sent", "gone": "failed"})
+        self.ctl("alerts", "test", "nobody", code=1)
+        self.assertIn("no such rule or target", self.ctl_stderr)
+        self.ctl("alerts", "test", "off", code=1)
+        self.assertIn("url", self.ctl_stderr)
+        self.ctl("alerts", "test", code=2)
+        daemon.post(failure())
+        until(lambda: "firing" in receiver.states(), "the alert")
+        self.assertIn("1 firing", self.ctl("alerts", "ack", "failed"))
+        self.assertEqual([(r["rule"], r["state"]) for r in self.ctl_rows("alerts")], [("failed", "acknowledged")])
+        until(lambda: self.count("notifications", "target = 'gone' AND status = 'failed'") == 2, "given up")
+        gone.status = 200
+        self.ctl("alerts", "retry", "gone")
+        until(lambda: gone.states() == ["test", "firing"], "what was given up")
+        self.assertEqual(self.count("notifications", "status <> 'sent'"), 0)
+        self.assertEqual(len(self.ctl_rows("notifications")), 5)
+
+    def test_a_restored_copy_tells_nothing_old(self):
+        receiver = self.receiver()
+        receiver.status = 503
+        daemon = self.start(extra=self.one_rule(receiver, quiet="1h"))
+        daemon.post(failure())
+        until(lambda: receiver.got, "a first attempt")
+        copy = self.home.path / "copy.db"
+        self.ctl("backup", copy)
+        self.stop(daemon)
+        self.ctl("restore", copy)
+        receiver.status = 200
+        self.assertEqual(self.home.value("SELECT status FROM notifications"), "dropped")
+        daemon = self.start()
+        one = failure()
+        daemon.post(one)
+        until(lambda: receiver.taken, "what is new")
+        self.assertEqual([(b["state"], b["total"]) for b in receiver.taken], [("firing", 1)])
+        self.assertIn(one["sandbox_id"], json.dumps(receiver.taken[0]))
