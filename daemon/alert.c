@@ -50,8 +50,8 @@ void alert_set_config(struct alert *a, const struct config *config)
 	a->since_ms = clock_unix_ms();
 	a->wants_buckets = false;
 	for (size_t i = 0; i < config->n_alerts; i++)
-		a->wants_buckets = a->wants_buckets ||
-				   config->alerts[i].rule.on == ALERT_ON_FAILURE_RATE;
+		a->wants_buckets =
+			a->wants_buckets || config->alerts[i].rule.on == ALERT_ON_FAILURE_RATE;
 	memset(a->looked_ms, 0, sizeof(a->looked_ms));
 }
 
@@ -87,8 +87,7 @@ static size_t targets_of(const struct config *config, const struct alert_rule *r
 {
 	size_t n = 0;
 	for (size_t i = 0; i < rule->n_notify && !rule->silenced; i++) {
-		const struct config_notify *target =
-			config_notify_by_name(config, rule->notify[i]);
+		const struct config_notify *target = config_notify_by_name(config, rule->notify[i]);
 		if (target && target->is_on)
 			ret[n++] = rule->notify[i];
 	}
@@ -97,7 +96,7 @@ static size_t targets_of(const struct config *config, const struct alert_rule *r
 
 static enum alert_step step_of(enum alert_state state)
 {
-	return state == ALERT_RESOLVED	 ? ALERT_STEP_RESOLVE
+	return state == ALERT_RESOLVED ? ALERT_STEP_RESOLVE
 	       : state == ALERT_REPEAT ? ALERT_STEP_REPEAT
 				       : ALERT_STEP_FIRE;
 }
@@ -251,9 +250,12 @@ void alert_append_sample(struct storage_alert *track, const struct alert_note *n
 		const char *name;
 		struct span text;
 	} texts[] = {
-		{ "event_id", note->event_id },	    { "execution_id", note->execution_id },
-		{ "sandbox_id", note->sandbox_id }, { "run_id", note->run_id },
-		{ "status", note->status },	    { "error_name", cut(note->error_name, 100) },
+		{ "event_id", note->event_id },
+		{ "execution_id", note->execution_id },
+		{ "sandbox_id", note->sandbox_id },
+		{ "run_id", note->run_id },
+		{ "status", note->status },
+		{ "error_name", cut(note->error_name, 100) },
 		{ "error_value", cut(note->error_value, ERROR_TEXT_MAX) },
 	};
 	size_t len = strlen(track->samples);

@@ -116,8 +116,7 @@ static int judge_over(struct alert *a, const struct config_alert *rule,
 		return r;
 	a->track.value = level->value;
 	(void)snprintf(a->track.samples, sizeof(a->track.samples), "%s", level->samples);
-	return say(a, rule,
-		   alert_rule_measured(&rule->rule, &a->track.track, true, count, now_ms),
+	return say(a, rule, alert_rule_measured(&rule->rule, &a->track.track, true, count, now_ms),
 		   threshold, now_ms);
 }
 
@@ -139,8 +138,7 @@ static double value_of(const struct measuring *m, int64_t template_key)
 
 /* Those that fire and are over no more. */
 static int resolve_others(struct alert *a, const struct config_alert *rule,
-			  enum storage_alert_part part, const struct measuring *m,
-			  double threshold)
+			  enum storage_alert_part part, const struct measuring *m, double threshold)
 {
 	int64_t key = 0;
 	int r;
@@ -164,8 +162,7 @@ static int judge(struct alert *a, const struct config_alert *rule, enum storage_
 {
 	for (size_t i = 0; i < m->n; i++) {
 		const struct level *level = &m->levels[i];
-		int64_t count =
-			rule->rule.on == ALERT_ON_FAILURE_RATE ? level->failed : level->n;
+		int64_t count = rule->rule.on == ALERT_ON_FAILURE_RATE ? level->failed : level->n;
 		if (!level->is_over)
 			continue;
 		int r = judge_over(a, rule, part, level, count, threshold, m->now_ms);
@@ -214,8 +211,7 @@ static int64_t period_ms(enum storage_alert_part part, int64_t now_ms)
 	struct tm tm;
 	(void)gmtime_r(&now_s, &tm);
 	int64_t day_ms = now_ms - now_ms % 86400000;
-	return part == STORAGE_ALERT_DAILY ? day_ms
-					   : day_ms - (int64_t)(tm.tm_mday - 1) * 86400000;
+	return part == STORAGE_ALERT_DAILY ? day_ms : day_ms - (int64_t)(tm.tm_mday - 1) * 86400000;
 }
 
 static int measure_budget(struct alert *a, const struct config_alert *rule,

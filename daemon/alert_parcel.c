@@ -92,8 +92,7 @@ static void summarize(struct alert_parcel *p)
 		return;
 	case ALERT_RESOLVED:
 		if (counts)
-			(void)snprintf(rest, sizeof(rest), "; it was %" PRId64 " in all",
-				       t->total);
+			(void)snprintf(rest, sizeof(rest), "; it was %" PRId64 " in all", t->total);
 		(void)snprintf(p->summary, sizeof(p->summary), "%s%s%s%s", words[n->alert.on].over,
 			       in, which, rest);
 		return;

@@ -158,10 +158,9 @@ static bool is_due_again(const struct alert_rule *rule, const struct alert_track
 			 int64_t now_ms)
 {
 	int64_t since_ms = now_ms - track->notified_ms;
-	return !track->acked &&
-	       (since_ms >= rule->repeat_ms ||
-		(since_ms >= EARLY_AFTER_MS && track->count >= EARLY_FACTOR * track->told &&
-		 track->told > 0));
+	return !track->acked && (since_ms >= rule->repeat_ms ||
+				 (since_ms >= EARLY_AFTER_MS &&
+				  track->count >= EARLY_FACTOR * track->told && track->told > 0));
 }
 
 enum alert_step alert_rule_passed(const struct alert_rule *rule, const struct alert_track *track,

@@ -1,8 +1,8 @@
 /* The loop: report what came back, take what is due, hand it out, wait for the next of either.
  *
  * Invariant: of a target at most one notification is out, and its slot says so until the writer has
- * been told what became of it. So a crash sends again what was not reported (receivers dedupe by the
- * notification's id), and nothing overtakes within a rule.
+ * been told what became of it. So a crash sends again what was not reported (receivers dedupe by
+ * the notification's id), and nothing overtakes within a rule.
  */
 #include "alerter.h"
 

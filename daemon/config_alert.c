@@ -87,8 +87,7 @@ static bool alert_is_default(const struct config_instance *instance, const char 
 {
 	const struct config_key *key =
 		&instance->section->keys[config_keys_index(instance->section, name)];
-	const struct glob_list *list =
-		(const void *)((const char *)instance->target + key->offset);
+	const struct glob_list *list = (const void *)((const char *)instance->target + key->offset);
 	struct config_alert fresh = { 0 };
 	char why[CONFIG_WHY_MAX];
 	if (key->type == CONFIG_TYPE_GLOBS)

@@ -288,13 +288,16 @@ static const struct config_key notify_keys[] = {
 	{ .name = "kind",
 	  .type = CONFIG_TYPE_NOTIFY_KIND,
 	  NOTIFY(kind),
-	  .doc = "What is there: an HTTP endpoint of yours (webhook: JSON as in docs/alert-webhook.md), an "
-		 "incoming webhook of Slack, Alertmanager's API v2, or a program on this machine." },
+	  .doc = "What is there: an HTTP endpoint of yours (webhook: JSON as in "
+		 "docs/alert-webhook.md), an "
+		 "incoming webhook of Slack, Alertmanager's API v2, or a program on this "
+		 "machine." },
 	{ .name = "url",
 	  .type = CONFIG_TYPE_URL,
 	  .fallback = "",
 	  NOTIFY(url),
-	  .doc = "Where to post, https or http; of Alertmanager the address without /api/v2/alerts. "
+	  .doc = "Where to post, https or http; of Alertmanager the address without "
+		 "/api/v2/alerts. "
 		 "Without url, url_file or command nothing is sent." },
 	{ .name = "url_file",
 	  .type = CONFIG_TYPE_FILE,
@@ -329,7 +332,8 @@ static const struct config_key alert_keys[] = {
 	{ .name = "on",
 	  .type = CONFIG_TYPE_ALERT_ON,
 	  ALERT(on),
-	  .doc = "What it watches, required: failed executions; sandboxes that ended for one of the "
+	  .doc = "What it watches, required: failed executions; sandboxes that ended for one of "
+		 "the "
 		 "reasons; the share of executions that fail; runs that last too long, or past "
 		 "their timeout; money spent; that nothing comes; deliveries rejected or "
 		 "quarantined; events of templates that have no section [template ID] here." },
@@ -385,7 +389,8 @@ static const struct config_key alert_keys[] = {
 	  .min = 1,
 	  .max = 1000000000,
 	  ALERT(min_count),
-	  .doc = "How many executions in the window make a rate (unless given: 20); how many events "
+	  .doc = "How many executions in the window make a rate (unless given: 20); how many "
+		 "events "
 		 "make it fire (unless given: 1)." },
 	{ .name = "max_run",
 	  .type = CONFIG_TYPE_DURATION,
@@ -393,7 +398,8 @@ static const struct config_key alert_keys[] = {
 	  .min = SECOND,
 	  .max = 365 * DAY,
 	  ALERT(max_run_ms),
-	  .doc = "For runaway: a run that lasts longer, or past the end that set_timeout gave it." },
+	  .doc = "For runaway: a run that lasts longer, or past the end that set_timeout gave "
+		 "it." },
 	{ .name = "daily_usd",
 	  .type = CONFIG_TYPE_DECIMAL,
 	  .max = INT64_MAX / 10,
@@ -419,7 +425,8 @@ static const struct config_key alert_keys[] = {
 	  .min = SECOND,
 	  .max = 30 * DAY,
 	  ALERT(repeat_ms),
-	  .doc = "While it fires, told again after this (about events: if more came; after a minute "
+	  .doc = "While it fires, told again after this (about events: if more came; after a "
+		 "minute "
 		 "already if it is ten times as many)." },
 	{ .name = "max_age",
 	  .type = CONFIG_TYPE_DURATION,
@@ -498,7 +505,8 @@ static const struct config_section sections[] = {
 	{ .name = "alert",
 	  .naming = CONFIG_NAMED,
 	  .placeholder = "NAME",
-	  .doc = "A rule: what to watch, and whom to tell. It fires once for each template, repeats "
+	  .doc = "A rule: what to watch, and whom to tell. It fires once for each template, "
+		 "repeats "
 		 "while there is more to tell, and says when it is over.",
 	  .size = sizeof(struct config_alert),
 	  .instances_max = CONFIG_ALERTS_MAX,

@@ -1,4 +1,5 @@
-/* Alerts, as an operator asks for them: each is one task of the writer, answered when it is durable.
+/* Alerts, as an operator asks for them: each is one task of the writer, answered when it is
+ * durable.
  */
 #include "control_internal.h"
 
@@ -54,8 +55,9 @@ static int answer(struct control_talk *t, const struct control_alert *x)
 	if (x->status == -ENOENT)
 		return control_say(t, "error the configuration has no such rule or target");
 	if (x->status == -ENOTCONN)
-		return control_say(t, "error it has no target to send to: give the rule notify = NAME "
-				      "and that [notify NAME] a url, url_file or command, then reload");
+		return control_say(
+			t, "error it has no target to send to: give the rule notify = NAME "
+			   "and that [notify NAME] a url, url_file or command, then reload");
 	if (x->status < 0)
 		return control_say(t, "error the store failed: %s", strerror(-x->status));
 	return control_say(t, "ok {\"%s\":%" PRId64 "}",

@@ -12,7 +12,8 @@
 #include <time.h>
 
 #define LIST_SHOWN                                                                                 \
-	"SELECT rule, template, period, state, severity, since_at, last_at, notified_at, not_told, " \
+	"SELECT rule, template, period, state, severity, since_at, last_at, notified_at, "         \
+	"not_told, "                                                                               \
 	"total, value FROM alerts"
 #define ORDER " ORDER BY state = 'resolved', time DESC"
 #define TEST_WAIT_MS 15000
@@ -54,8 +55,9 @@ static int64_t count(struct storage_reader *reader, const char *what, int64_t id
 {
 	char sql[160];
 	int64_t n = 0;
-	(void)snprintf(sql, sizeof(sql), "SELECT count(*) FROM notifications WHERE id = %lld AND %s",
-		       (long long)id, what);
+	(void)snprintf(sql, sizeof(sql),
+		       "SELECT count(*) FROM notifications WHERE id = %lld AND %s", (long long)id,
+		       what);
 	return storage_reader_integers(reader, sql, &n, 1) < 0 ? -1 : n;
 }
 

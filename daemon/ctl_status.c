@@ -150,10 +150,9 @@ static void put_ledger(struct status *s)
 
 static void put_alerts(struct status *s)
 {
-	static const char sql[] =
-		"SELECT (SELECT count(*) FROM alerts WHERE state <> 'resolved'),"
-		" (SELECT count(*) FROM notifications WHERE status = 'waiting'),"
-		" (SELECT min(time) FROM notifications WHERE status = 'waiting')";
+	static const char sql[] = "SELECT (SELECT count(*) FROM alerts WHERE state <> 'resolved'),"
+				  " (SELECT count(*) FROM notifications WHERE status = 'waiting'),"
+				  " (SELECT min(time) FROM notifications WHERE status = 'waiting')";
 	int64_t n[3];
 	int r = storage_reader_integers(s->reader, sql, n, ARRAY_SIZE(n));
 

@@ -1,5 +1,5 @@
-/* What rules know, kept: tracks, occurrences, buckets; and what levels are measured from. A track is
- * a row that is written whole.
+/* What rules know, kept: tracks, occurrences, buckets; and what levels are measured from. A track
+ * is a row that is written whole.
  */
 #include "storage_alert.h"
 
@@ -102,9 +102,8 @@ int storage_alert_next(struct storage *s, int64_t after_key, struct storage_aler
 static void give_real(struct fields *f, double value)
 {
 	if (f->code == SQLITE_OK && f->statement)
-		f->code = isnan(value)
-				  ? sqlite3_bind_null(f->statement, f->next++)
-				  : sqlite3_bind_double(f->statement, f->next++, value);
+		f->code = isnan(value) ? sqlite3_bind_null(f->statement, f->next++)
+				       : sqlite3_bind_double(f->statement, f->next++, value);
 }
 
 static void give_track(struct fields *f, const struct alert_track *t)

@@ -1,10 +1,12 @@
-/* The statements of alerts and their outbox. Levels come as the same columns, whatever they measure:
- * template_key, template_id, alias, team_id, n, failed, value, sandbox_id, run_id, time_ms.
+/* The statements of alerts and their outbox. Levels come as the same columns, whatever they
+ * measure: template_key, template_id, alias, team_id, n, failed, value, sandbox_id, run_id,
+ * time_ms.
  */
 #include "storage_sqlite_internal.h"
 
 #define ALERT_COLUMNS                                                                              \
-	"alert_key, rule, template_key, part, rule_on, severity, firing, acked, since_ms, last_ms, " \
+	"alert_key, rule, template_key, part, rule_on, severity, firing, acked, since_ms, "        \
+	"last_ms, "                                                                                \
 	"notified_ms, occurred, total, told, window_ms, window_count, value, open_id, samples"
 #define LEVEL_OF "m.template_id, m.alias, t.team_id, "
 #define LEVEL_DIMS(row)                                                                            \
@@ -19,7 +21,7 @@
 	" LEFT JOIN team t ON t.team_key = z.team_key "
 
 static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
-#define TEXT(sql) [(sql) - SQL_ALERT_FIRST]
+#define TEXT(sql) [(sql)-SQL_ALERT_FIRST]
 	TEXT(SQL_ALERT_GET) = "SELECT " ALERT_COLUMNS
 			      " FROM alert WHERE rule = ? AND template_key = ? AND part = ?",
 	TEXT(SQL_ALERT_NEXT) = "SELECT " ALERT_COLUMNS
@@ -41,22 +43,23 @@ static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 
 	TEXT(SQL_ALERT_RATES) =
 		"SELECT b.template_key, " LEVEL_OF
-		"sum(b.executions), sum(b.failed), NULL, NULL, NULL, NULL FROM alert_bucket b" LEVEL_DIMS(
+		"sum(b.executions), sum(b.failed), NULL, NULL, NULL, NULL FROM alert_bucket "
+		"b" LEVEL_DIMS(
 			"b") "WHERE b.time_s * 1000 + 10000 > ?1 AND b.time_s > ?1 / 1000 - 20"
 			     " AND ?2 > 0 GROUP BY b.template_key, b.team_key",
-	TEXT(SQL_ALERT_RUNAWAYS) =
-		RUNAWAY
-		"WHERE r.end_kind = 0 AND r.time_s IS NOT NULL AND r.time_s <= ?1 / 1000 UNION ALL " RUNAWAY
-		/* Ended by the clock only. A moment's grace: the event is on its way. */
-		"WHERE r.end_kind IN (4, 5) AND r.time_s + r.ended_after_ms / 1000"
-		" BETWEEN ?2 / 1000 - 86400 AND ?2 / 1000 - 60"
-		" ORDER BY 10",
+	TEXT(SQL_ALERT_RUNAWAYS) = RUNAWAY
+	"WHERE r.end_kind = 0 AND r.time_s IS NOT NULL AND r.time_s <= ?1 / 1000 UNION ALL " RUNAWAY
+	/* Ended by the clock only. A moment's grace: the event is on its way. */
+	"WHERE r.end_kind IN (4, 5) AND r.time_s + r.ended_after_ms / 1000"
+	" BETWEEN ?2 / 1000 - 86400 AND ?2 / 1000 - 60"
+	" ORDER BY 10",
 	/* Of a run that goes on, the part that lies in the period. */
 	TEXT(SQL_ALERT_COSTS) =
 		"SELECT c.template_key, " LEVEL_OF
 		"0, 0, sum(c.cost_nanousd) / 1e9, NULL, NULL, NULL FROM cost_day c" LEVEL_DIMS(
 			"c") "WHERE c.day_s >= ?1 / 1000 GROUP BY c.template_key, c.team_key"
-			     " UNION ALL SELECT coalesce(m.template_key, 0), m.template_id, m.alias,"
+			     " UNION ALL SELECT coalesce(m.template_key, 0), m.template_id, "
+			     "m.alias,"
 			     " r.team_id, 0, 0, r.accrued_cost_usd * min(1.0, 1.0 * (?2 - ?1)"
 			     " / max(1, r.accrued_ms)), NULL, NULL, NULL FROM running r"
 			     " LEFT JOIN template m ON m.template_id = r.template_id"
@@ -100,15 +103,17 @@ static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 	TEXT(SQL_NOTIFICATION_PRUNE) =
 		"DELETE FROM notification WHERE id IN (SELECT id FROM notification"
 		" WHERE id <= (SELECT max(id) - 10000 FROM notification) AND NOT EXISTS"
-		" (SELECT 1 FROM outbox o WHERE o.id = notification.id AND o.status = 0) LIMIT 500)",
+		" (SELECT 1 FROM outbox o WHERE o.id = notification.id AND o.status = 0) LIMIT "
+		"500)",
 
-	TEXT(SQL_OUTBOX_ADD) =
-		"INSERT INTO outbox (id, target, rule, status, attempts, next_ms, since_ms, sent_ms,"
-		" error) VALUES (?, ?, ?, 0, 0, ?, ?, 0, '')",
+	TEXT(SQL_OUTBOX_ADD) = "INSERT INTO outbox (id, target, rule, status, attempts, next_ms, "
+			       "since_ms, sent_ms,"
+			       " error) VALUES (?, ?, ?, 0, 0, ?, ?, 0, '')",
 	TEXT(SQL_OUTBOX_NEXT) =
 		"SELECT n.id, n.notification_id, n.rule, n.part, n.rule_on, n.severity, n.state,"
 		" n.starts_ms, n.ends_ms, n.made_ms, n.occurred, n.total, n.value, n.threshold,"
-		" n.samples, m.template_id, coalesce(m.alias, m.template_id), o.since_ms, o.attempts"
+		" n.samples, m.template_id, coalesce(m.alias, m.template_id), o.since_ms, "
+		"o.attempts"
 		" FROM outbox o JOIN notification n ON n.id = o.id"
 		" LEFT JOIN template m ON m.template_key = n.template_key"
 		" WHERE o.status = 0 AND o.target = ?1 AND o.next_ms <= ?2 AND n.gathers = 0"
@@ -134,9 +139,9 @@ static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 		" (SELECT count(*) FROM outbox WHERE status = 2),"
 		" coalesce((SELECT min(since_ms) FROM outbox WHERE status = 0), 0),"
 		" (SELECT count(*) FROM alert WHERE firing = 1)",
-	TEXT(SQL_OUTBOX_RETRY) =
-		"UPDATE outbox SET status = 0, next_ms = ?1, since_ms = iif(status = 2, ?1, since_ms)"
-		" WHERE status IN (0, 2) AND (?2 IS NULL OR target = ?2)",
+	TEXT(SQL_OUTBOX_RETRY) = "UPDATE outbox SET status = 0, next_ms = ?1, since_ms = "
+				 "iif(status = 2, ?1, since_ms)"
+				 " WHERE status IN (0, 2) AND (?2 IS NULL OR target = ?2)",
 	TEXT(SQL_OUTBOX_DROP) =
 		"UPDATE outbox SET status = 3, error = 'an old copy of the store was put in place'"
 		" WHERE status = 0",

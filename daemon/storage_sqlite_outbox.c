@@ -1,5 +1,5 @@
-/* Notifications and their way out. Of each (rule, target) only the oldest that waits may be taken, so
- * that a receiver hears things in the order in which they happened.
+/* Notifications and their way out. Of each (rule, target) only the oldest that waits may be taken,
+ * so that a receiver hears things in the order in which they happened.
  */
 #include "storage_alert.h"
 
@@ -16,9 +16,8 @@ static struct span span_of(const char *text)
 static void give_real(struct fields *f, double value)
 {
 	if (f->code == SQLITE_OK && f->statement)
-		f->code = isnan(value)
-				  ? sqlite3_bind_null(f->statement, f->next++)
-				  : sqlite3_bind_double(f->statement, f->next++, value);
+		f->code = isnan(value) ? sqlite3_bind_null(f->statement, f->next++)
+				       : sqlite3_bind_double(f->statement, f->next++, value);
 }
 
 static double column_real(sqlite3_stmt *statement, int column)

@@ -287,7 +287,8 @@ static int forget_alerts(struct storage *s, char error[static STORAGE_ERROR_MAX]
 		r = storage_commit(s);
 	if (r == 0)
 		return 0;
-	(void)refuse(error, r, "%s: its alerts could not be dropped: %s", s->path, storage_error(s));
+	(void)refuse(error, r, "%s: its alerts could not be dropped: %s", s->path,
+		     storage_error(s));
 	storage_rollback(s);
 	return r;
 }

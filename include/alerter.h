@@ -3,8 +3,8 @@
  * One thread takes what is due (as a task of the writer, so it is durable before it leaves), and
  * lends each notification to a thread of its target: one in flight a target, so that a dead one
  * delays no other, and notifications of a rule arrive in order. What came of it goes back to the
- * writer: sent; or again after a growing pause; or given up, after 24 h or where the target refused.
- * Neither intake nor the writer ever waits for it.
+ * writer: sent; or again after a growing pause; or given up, after 24 h or where the target
+ * refused. Neither intake nor the writer ever waits for it.
  */
 #pragma once
 

@@ -289,7 +289,7 @@ class Alerts(Case):
         gone.status = 200
         self.ctl("alerts", "retry", "gone")
         until(lambda: gone.states() == ["test", "firing"], "what was given up")
-        self.assertEqual(self.count("notifications", "status <> 'sent'"), 0)
+        until(lambda: self.count("notifications", "status <> 'sent'") == 0, "the views to say so")
         self.assertEqual(len(self.ctl_rows("notifications")), 5)
 
     def test_a_restored_copy_tells_nothing_old(self):
