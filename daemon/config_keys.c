@@ -375,7 +375,7 @@ static const struct config_key alert_keys[] = {
 	  .min = 1000000,
 	  .max = 1000000000,
 	  ALERT(threshold_nano),
-	  .doc = "For failure_rate, required: the share of executions, above which it fires." },
+	  .doc = "For failure_rate, required: the share of executions from which on it fires." },
 	{ .name = "window",
 	  .type = CONFIG_TYPE_DURATION,
 	  .fallback = "15m",

@@ -420,10 +420,9 @@ sqlite3_stmt *storage_sqlite_statement(struct storage *s, enum storage_sql sql)
 		(void)sqlite3_reset(*slot);
 		return *slot;
 	}
-	CLEANUP_FREE char *text =
-		storage_sqlite_retarget(sql < SQL_ALERT_FIRST ? sql_texts[sql]
-							      : storage_sqlite_alert_sql(sql),
-					target_prefixes[s->target]);
+	CLEANUP_FREE char *text = storage_sqlite_retarget(
+		sql < SQL_ALERT_FIRST ? sql_texts[sql] : storage_sqlite_alert_sql(sql),
+		target_prefixes[s->target]);
 	int code = SQLITE_NOMEM;
 	if (text)
 		code = sqlite3_prepare_v3(s->db, text, -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);

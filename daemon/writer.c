@@ -690,6 +690,7 @@ void writer_health(struct writer *w, struct writer_health *ret)
 	(void)pthread_mutex_lock(&w->lock);
 	*ret = w->health;
 	ret->queued = w->n_queued;
+	alert_figures(w->alert, &ret->alerts);
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
