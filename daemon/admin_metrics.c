@@ -293,6 +293,31 @@ static void put_writer(struct admin_text *t, const struct writer_health *w)
 			       w->stats.free_bytes, 0);
 }
 
+static void put_alerts(struct admin_text *t, const struct alert_figures *a)
+{
+	const struct simple rows[] = {
+		{ "e2b_hookd_alerts_firing", ADMIN_GAUGE, "Alerts that fire now.", a->firing, 0 },
+		{ "e2b_hookd_alerts_fired_total", ADMIN_COUNTER, "Alerts that began to fire.",
+		  a->fired, 0 },
+		{ "e2b_hookd_alerts_resolved_total", ADMIN_COUNTER, "Alerts that resolved.",
+		  a->resolved, 0 },
+		{ "e2b_hookd_notifications_sent_total", ADMIN_COUNTER,
+		  "Notifications that a target took.", a->sent, 0 },
+		{ "e2b_hookd_notification_attempts_failed_total", ADMIN_COUNTER,
+		  "Attempts to bring a notification to a target that failed.", a->failed_attempts,
+		  0 },
+		{ "e2b_hookd_notifications_failed_total", ADMIN_COUNTER,
+		  "Notifications given up: refused, or not taken for 24 h.", a->given_up, 0 },
+		{ "e2b_hookd_notifications_waiting", ADMIN_GAUGE,
+		  "Notifications that no target took yet.", a->waiting, 0 },
+		{ "e2b_hookd_notification_oldest_timestamp_seconds", ADMIN_GAUGE,
+		  "When the oldest of these was made, in unix time; 0: none waits.",
+		  a->oldest_unsent_ms, 3 },
+	};
+
+	put_all(t, rows, ARRAY_SIZE(rows));
+}
+
 /* --- the daemon --- */
 
 static void put_ready(struct admin_text *t, const struct admin_health *h)
@@ -336,5 +361,6 @@ void admin_metrics_put(struct admin_text *t, const struct admin_health *h,
 	put_events(t);
 	put_histograms(t);
 	put_writer(t, &h->writer);
+	put_alerts(t, &h->writer.alerts);
 	put_config(t, config);
 }

@@ -42,6 +42,47 @@ static int config_take_sources(struct config *config, struct config_reading *r)
 	return 0;
 }
 
+static int config_take_notify(struct config *config, struct config_reading *r)
+{
+	struct config_instance *instance;
+	size_t n = config_count(r, "notify");
+	config->notify = n ? calloc(n, sizeof(*config->notify)) : NULL;
+	if (n && !config->notify)
+		return -ENOMEM;
+	for (size_t i = 0; (instance = config_read_next(r, "notify", &i));) {
+		struct config_notify *notify = &config->notify[config->n_notify++];
+		config_move(notify, instance);
+		notify->name = instance->name;
+		instance->name = NULL;
+		notify->target = (struct notify_target) {
+			.name = notify->name,
+			.kind = notify->kind,
+			.url = notify->url ? notify->url : notify->read_url,
+			.keyring = notify->keyring,
+			.command = notify->command,
+			.timeout_ms = notify->timeout_ms,
+		};
+		notify->is_on = notify->url || notify->url_file || notify->command;
+	}
+	return 0;
+}
+
+static int config_take_alerts(struct config *config, struct config_reading *r)
+{
+	struct config_instance *instance;
+	size_t n = config_count(r, "alert");
+	config->alerts = n ? calloc(n, sizeof(*config->alerts)) : NULL;
+	if (n && !config->alerts)
+		return -ENOMEM;
+	for (size_t i = 0; (instance = config_read_next(r, "alert", &i));) {
+		struct config_alert *alert = &config->alerts[config->n_alerts++];
+		config_move(alert, instance);
+		alert->name = instance->name;
+		instance->name = NULL;
+	}
+	return 0;
+}
+
 static int config_compare_ids(const void *a, const void *b)
 {
 	const struct config_template *x = a, *y = b;
@@ -147,6 +188,10 @@ static int config_fill(struct config *config, struct config_reading *r)
 	int rc = config_take_sources(config, r);
 	if (rc == 0)
 		rc = config_take_templates(config, r);
+	if (rc == 0)
+		rc = config_take_notify(config, r);
+	if (rc == 0)
+		rc = config_take_alerts(config, r);
 	return rc == 0 ? config_take_pricing(config, r) : rc;
 }
 
@@ -246,6 +291,16 @@ void config_unref(struct config *config)
 		config_read_release("template", &config->templates[i]);
 		free(config->templates[i].id);
 	}
+	for (size_t i = 0; i < config->n_notify; i++) {
+		config_read_release("notify", &config->notify[i]);
+		free(config->notify[i].name);
+	}
+	for (size_t i = 0; i < config->n_alerts; i++) {
+		config_read_release("alert", &config->alerts[i]);
+		free(config->alerts[i].name);
+	}
+	free(config->notify);
+	free(config->alerts);
 	free(config->sources);
 	free(config->templates);
 	free(config->by_alias);
@@ -307,6 +362,22 @@ const struct config_source *config_source_by_name(const struct config *config, c
 	for (size_t i = 0; i < config->n_sources; i++)
 		if (strcmp(config->sources[i].name, name) == 0)
 			return &config->sources[i];
+	return NULL;
+}
+
+const struct config_notify *config_notify_by_name(const struct config *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_notify; i++)
+		if (strcmp(config->notify[i].name, name) == 0)
+			return &config->notify[i];
+	return NULL;
+}
+
+const struct config_alert *config_alert_by_name(const struct config *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_alerts; i++)
+		if (strcmp(config->alerts[i].name, name) == 0)
+			return &config->alerts[i];
 	return NULL;
 }
 

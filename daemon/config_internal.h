@@ -4,7 +4,7 @@
  *   config_value    text -> value, per type; config_number and config_address help it
  *   config_report   the findings
  *   config_read     file text -> instances (one per section of the file), defaults included
- *   config_check    what keys must hold together
+ *   config_check    what keys must hold together; config_alert those of [notify] and [alert]
  *   config_secrets  the files that keys point at
  *   config_example  config.example.ini and docs/configuration.md out of the table
  *   config          the public calls, and the finished struct config
@@ -18,7 +18,7 @@
 #define CONFIG_FILE_MAX (4 * 1024 * 1024)
 #define CONFIG_SECRET_FILE_MAX (64 * 1024)
 #define CONFIG_PROBLEMS_MAX 200 /* further ones are counted, not kept */
-#define CONFIG_SECTION_KEYS_MAX 16
+#define CONFIG_SECTION_KEYS_MAX 24
 #define CONFIG_WHY_MAX 256
 #define CONFIG_QUOTE_MAX 96
 #define CONFIG_ID_MAX 128
@@ -31,6 +31,7 @@ enum config_type {
 	CONFIG_TYPE_DURATION,
 	CONFIG_TYPE_OCTAL,
 	CONFIG_TYPE_RATE,
+	CONFIG_TYPE_DECIMAL, /* in 10^-9 */
 	CONFIG_TYPE_YES_NO,
 	CONFIG_TYPE_SCHEME,
 	CONFIG_TYPE_LOG_LEVEL,
@@ -42,6 +43,12 @@ enum config_type {
 	CONFIG_TYPE_GROUP,
 	CONFIG_TYPE_ID,
 	CONFIG_TYPE_GLOBS,
+	CONFIG_TYPE_URL,
+	CONFIG_TYPE_NOTIFY_KIND,
+	CONFIG_TYPE_ALERT_ON,
+	CONFIG_TYPE_SEVERITY,
+	CONFIG_TYPE_STATUSES, /* [alert]; these two know the struct */
+	CONFIG_TYPE_TARGETS,
 	/* These know the whole struct of their section. */
 	CONFIG_TYPE_LISTENERS, /* [server]; the one that may repeat */
 	CONFIG_TYPE_LISTEN, /* [admin] */
@@ -187,6 +194,8 @@ void config_read_complain(struct config_reading *r, bool is_error, unsigned int 
 
 /* Whether the keys agree with each other. Findings go to the report, -ENOMEM to r->rc. */
 void config_check_all(struct config_reading *r);
+/* The part of it about [notify] and [alert]; also fills in what depends on the kind of rule. */
+void config_alert_check(struct config_reading *r);
 
 /* Reads the secret files that the instances name; fills keyrings and the token. */
 void config_secrets_resolve(struct config_reading *r);

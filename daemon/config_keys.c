@@ -282,11 +282,178 @@ static const struct config_key log_keys[] = {
 	  .doc = "Lines for people, or a JSON object a line." },
 };
 
+#define NOTIFY(field) .offset = offsetof(struct config_notify, field), .live = true
+
+static const struct config_key notify_keys[] = {
+	{ .name = "kind",
+	  .type = CONFIG_TYPE_NOTIFY_KIND,
+	  NOTIFY(kind),
+	  .doc = "What is there: an HTTP endpoint of yours (webhook: JSON as in "
+		 "docs/alert-webhook.md), an "
+		 "incoming webhook of Slack, Alertmanager's API v2, or a program on this "
+		 "machine." },
+	{ .name = "url",
+	  .type = CONFIG_TYPE_URL,
+	  .fallback = "",
+	  NOTIFY(url),
+	  .doc = "Where to post, https or http; of Alertmanager the address without "
+		 "/api/v2/alerts. "
+		 "Without url, url_file or command nothing is sent." },
+	{ .name = "url_file",
+	  .type = CONFIG_TYPE_FILE,
+	  .fallback = "",
+	  NOTIFY(url_file),
+	  .doc = "Instead: a file that holds the URL, for one that is a secret, as Slack's are." },
+	{ .name = "secret_file",
+	  .type = CONFIG_TYPE_FILE,
+	  .fallback = "",
+	  NOTIFY(secret_file),
+	  .doc = "For webhook: file with a secret (whsec_ and base64, or plain text) to sign "
+		 "requests with, as Standard Webhooks; with several, one a line, each signs." },
+	{ .name = "command",
+	  .type = CONFIG_TYPE_FILE,
+	  .fallback = "",
+	  NOTIFY(command),
+	  .doc = "For command: program that gets the JSON of a webhook on its standard input; no "
+		 "shell, no arguments, an environment of PATH and LANG only." },
+	{ .name = "timeout",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "5s",
+	  .min = 100,
+	  .max = 2 * MINUTE,
+	  NOTIFY(timeout_ms),
+	  .doc = "How long one attempt may take; failed ones are repeated for 24 h, at growing "
+		 "intervals." },
+};
+
+#define ALERT(field) .offset = offsetof(struct config_alert, rule.field), .live = true
+
+static const struct config_key alert_keys[] = {
+	{ .name = "on",
+	  .type = CONFIG_TYPE_ALERT_ON,
+	  ALERT(on),
+	  .doc = "What it watches, required: failed executions; sandboxes that ended for one of "
+		 "the "
+		 "reasons; the share of executions that fail; runs that last too long, or past "
+		 "their timeout; money spent; that nothing comes; deliveries rejected or "
+		 "quarantined; events of templates that have no section [template ID] here." },
+	{ .name = "notify",
+	  .type = CONFIG_TYPE_TARGETS,
+	  .fallback = "",
+	  ALERT(notify),
+	  .doc = "Names of the targets, separated by commas; without any, the alert is seen by "
+		 "e2b-hookctl alerts and in the views only." },
+	{ .name = "templates",
+	  .type = CONFIG_TYPE_GLOBS,
+	  .fallback = "*",
+	  ALERT(templates),
+	  .doc = "Patterns over template id or alias. Budget and silence look at all together "
+		 "where this is *, else at each template by itself." },
+	{ .name = "teams",
+	  .type = CONFIG_TYPE_GLOBS,
+	  .fallback = "*",
+	  ALERT(teams),
+	  .doc = "The same over the team id." },
+	{ .name = "statuses",
+	  .type = CONFIG_TYPE_STATUSES,
+	  .fallback = "error, timeout, killed",
+	  ALERT(statuses),
+	  .doc = "For execution_failed: how it failed." },
+	{ .name = "final_only",
+	  .type = CONFIG_TYPE_YES_NO,
+	  .fallback = "yes",
+	  ALERT(final_only),
+	  .doc = "For execution_failed: not about attempts that will be retried." },
+	{ .name = "reasons",
+	  .type = CONFIG_TYPE_GLOBS,
+	  ALERT(reasons),
+	  .doc = "For sandbox_failed: patterns over the kill reason (unless given: seal_failed, "
+		 "resume_failed, base_template_missing, orphaned). For rejected and quarantined: "
+		 "over the reason in the view (unless given: all)." },
+	{ .name = "threshold",
+	  .type = CONFIG_TYPE_DECIMAL,
+	  .min = 1000000,
+	  .max = 1000000000,
+	  ALERT(threshold_nano),
+	  .doc = "For failure_rate, required: the share of executions from which on it fires." },
+	{ .name = "window",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "15m",
+	  .min = SECOND,
+	  .max = 6 * 60 * MINUTE,
+	  ALERT(window_ms),
+	  .doc = "For failure_rate, the time it looks back; for rules about events, the time in "
+		 "which min_count of them must come." },
+	{ .name = "min_count",
+	  .type = CONFIG_TYPE_COUNT,
+	  .min = 1,
+	  .max = 1000000000,
+	  ALERT(min_count),
+	  .doc = "How many executions in the window make a rate (unless given: 20); how many "
+		 "events "
+		 "make it fire (unless given: 1)." },
+	{ .name = "max_run",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "1h",
+	  .min = SECOND,
+	  .max = 365 * DAY,
+	  ALERT(max_run_ms),
+	  .doc = "For runaway: a run that lasts longer, or past the end that set_timeout gave "
+		 "it." },
+	{ .name = "daily_usd",
+	  .type = CONFIG_TYPE_DECIMAL,
+	  .max = INT64_MAX / 10,
+	  ALERT(daily_nanousd),
+	  .doc = "For budget: fires above it, settled cost and what running sandboxes have accrued "
+		 "on this UTC day; resolved when the day is over." },
+	{ .name = "monthly_usd",
+	  .type = CONFIG_TYPE_DECIMAL,
+	  .max = INT64_MAX / 10,
+	  ALERT(monthly_nanousd),
+	  .doc = "The same for the UTC month." },
+	{ .name = "quiet",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "15m",
+	  .min = SECOND,
+	  .max = 30 * DAY,
+	  ALERT(quiet_ms),
+	  .doc = "For silence: fires when no event came for so long. For rules about events: over "
+		 "when so long none came." },
+	{ .name = "repeat",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "1h",
+	  .min = SECOND,
+	  .max = 30 * DAY,
+	  ALERT(repeat_ms),
+	  .doc = "While it fires, told again after this (about events: if more came; after a "
+		 "minute "
+		 "already if it is ten times as many)." },
+	{ .name = "max_age",
+	  .type = CONFIG_TYPE_DURATION,
+	  .fallback = "1h",
+	  .min = SECOND,
+	  .max = CENTURY,
+	  ALERT(max_age_ms),
+	  .doc = "For rules about events: what is older when it comes does not fire; one summary "
+		 "tells how much it was." },
+	{ .name = "severity",
+	  .type = CONFIG_TYPE_SEVERITY,
+	  .fallback = "warning",
+	  ALERT(severity),
+	  .doc = "Handed on to the targets." },
+	{ .name = "silenced",
+	  .type = CONFIG_TYPE_YES_NO,
+	  .fallback = "no",
+	  ALERT(silenced),
+	  .doc = "Goes on watching and counting, but sends nothing." },
+};
+
 #define KEYS(table) .keys = (table), .n_keys = ARRAY_SIZE(table)
 
 static_assert(ARRAY_SIZE(server_keys) <= CONFIG_SECTION_KEYS_MAX &&
 		      ARRAY_SIZE(store_keys) <= CONFIG_SECTION_KEYS_MAX &&
-		      ARRAY_SIZE(source_keys) <= CONFIG_SECTION_KEYS_MAX,
+		      ARRAY_SIZE(source_keys) <= CONFIG_SECTION_KEYS_MAX &&
+		      ARRAY_SIZE(alert_keys) <= CONFIG_SECTION_KEYS_MAX,
 	      "an instance has room for every key of its section");
 
 static const struct config_section sections[] = {
@@ -328,6 +495,22 @@ static const struct config_section sections[] = {
 	  .size = sizeof(struct config_rates),
 	  .instances_max = PRICING_ENTRIES_MAX - 1, /* the base entry may come by default */
 	  KEYS(pricing_keys) },
+	{ .name = "notify",
+	  .naming = CONFIG_NAMED,
+	  .placeholder = "NAME",
+	  .doc = "Where alerts go; try one with e2b-hookctl alerts test NAME.",
+	  .size = sizeof(struct config_notify),
+	  .instances_max = CONFIG_NOTIFY_MAX,
+	  KEYS(notify_keys) },
+	{ .name = "alert",
+	  .naming = CONFIG_NAMED,
+	  .placeholder = "NAME",
+	  .doc = "A rule: what to watch, and whom to tell. It fires once for each template, "
+		 "repeats "
+		 "while there is more to tell, and says when it is over.",
+	  .size = sizeof(struct config_alert),
+	  .instances_max = CONFIG_ALERTS_MAX,
+	  KEYS(alert_keys) },
 	{ .name = "log",
 	  .doc = "What is written to standard error, hence to the journal.",
 	  .size = sizeof(struct config_log),

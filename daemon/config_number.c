@@ -10,6 +10,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define NANO INT64_C(1000000000)
+
 /* Digits up to `*end`; -EINVAL if there are none, -ERANGE if they do not fit. */
 static int number_read_digits(const char *text, const char **end, int64_t base, int64_t *ret)
 {
@@ -66,6 +68,28 @@ static int number_read_whole(const char *text, int64_t base, int64_t *ret)
 	return *end == '\0' ? 0 : -EINVAL;
 }
 
+/* A decimal in 10^-9; at most nine decimals. */
+static int number_read_decimal(const char *text, int64_t *ret)
+{
+	const char *end, *decimals;
+	int64_t whole, part = 0;
+	int rc = number_read_digits(text, &end, 10, &whole);
+	if (rc == 0 && *end == '.') {
+		decimals = end + 1;
+		rc = number_read_digits(decimals, &end, 10, &part);
+		if (rc == 0 && end - decimals > 9)
+			rc = -ERANGE;
+		for (ptrdiff_t n = end - decimals; rc == 0 && n < 9; n++)
+			part *= 10;
+	}
+	if (rc < 0 || *end)
+		return rc < 0 ? rc : -EINVAL;
+	return __builtin_mul_overflow(whole, NANO, &whole) ||
+			       __builtin_add_overflow(whole, part, ret)
+		       ? -ERANGE
+		       : 0;
+}
+
 static int number_read(enum config_type type, const char *text, int64_t *ret)
 {
 	if (type == CONFIG_TYPE_SIZE)
@@ -74,6 +98,8 @@ static int number_read(enum config_type type, const char *text, int64_t *ret)
 		return clock_parse_duration(text, ret);
 	if (type == CONFIG_TYPE_RATE)
 		return decimal_parse(text, strlen(text), ret);
+	if (type == CONFIG_TYPE_DECIMAL)
+		return number_read_decimal(text, ret);
 	return number_read_whole(text, type == CONFIG_TYPE_OCTAL ? 8 : 10, ret);
 }
 
@@ -85,6 +111,8 @@ static const char *number_form(enum config_type type)
 		return "is not a duration; write for example 15s, 10m, 24h or 90d";
 	if (type == CONFIG_TYPE_RATE)
 		return "is not a price; write a decimal such as 0.000014";
+	if (type == CONFIG_TYPE_DECIMAL)
+		return "is not a decimal; write for example 0.25 or 100";
 	if (type == CONFIG_TYPE_OCTAL)
 		return "is not an octal mode; write for example 0660";
 	return "is not a whole number";
@@ -100,6 +128,9 @@ static void number_format(enum config_type type, int64_t value, char *buf, size_
 	else if (type == CONFIG_TYPE_RATE) {
 		(void)snprintf(buf, size, "%" PRId64 " USD per second, with at most 15 decimals",
 			       value / DECIMAL_SCALE);
+		return;
+	} else if (type == CONFIG_TYPE_DECIMAL) {
+		(void)snprintf(buf, size, value % NANO ? "%.9g" : "%.0f", (double)value / 1e9);
 		return;
 	} else if (type == CONFIG_TYPE_OCTAL) {
 		(void)snprintf(buf, size, "%04" PRIo64, (uint64_t)value);

@@ -169,7 +169,7 @@ static const char *read_bad_name(const struct config_section *section, const cha
 	if (section->naming == CONFIG_NAMED_OR_NOT)
 		return clock_parse_date(name, &date) < 0 ? "needs a date as its name, YYYY-MM-DD"
 							 : NULL;
-	if (strcmp(section->name, "source") == 0)
+	if (strcmp(section->name, "template") != 0)
 		return config_value_is_made_of(name, CONFIG_ALNUM "_-", 64)
 			       ? NULL
 			       : "needs a name of 1 to 64 letters, digits, _ and -";

@@ -298,6 +298,63 @@ static void secrets_resolve_token(struct config_reading *r)
 		admin->token = secrets_read_token(&place, &text);
 }
 
+/* The one line of a url_file; judged as `url` is. */
+static void secrets_read_url(struct config_reading *r, struct config_instance *instance)
+{
+	struct config_notify *notify = instance->target;
+	CLEANUP(secret_text_finish) struct secret_text text = { 0 };
+	const struct secret_place place = { r, instance, "url_file",
+					    config_read_line_of(instance, "url_file"),
+					    notify->url_file };
+	const struct config_key key = { .type = CONFIG_TYPE_URL,
+					.offset = offsetof(struct config_notify, read_url) };
+	char why[CONFIG_WHY_MAX], what[CONFIG_WHY_MAX + 32];
+	if (!secrets_load(&place, &text))
+		return;
+	size_t len = text.len;
+	while (len > 0 && strchr(" \t\r\n", text.bytes[len - 1]) && text.bytes[len - 1])
+		len--;
+	text.bytes[len] = '\0'; /* there is room behind the last byte */
+	int rc = strlen(text.bytes) == len ? config_value_parse(&key, notify, text.bytes, why)
+					   : -EILSEQ;
+	if (rc == -EINVAL || rc == -EILSEQ) {
+		(void)snprintf(what, sizeof(what), "does not hold one URL: it %s",
+			       rc == -EINVAL ? why : "holds a NUL");
+		secrets_complain(&place, true, what);
+	} else if (rc < 0) {
+		r->rc = rc;
+	}
+}
+
+static void secrets_read_signing(struct config_reading *r, struct config_instance *instance)
+{
+	struct config_notify *notify = instance->target;
+	CLEANUP(secret_text_finish) struct secret_text text = { 0 };
+	const struct secret_place place = { r, instance, "secret_file",
+					    config_read_line_of(instance, "secret_file"),
+					    notify->secret_file };
+	if (!secrets_load(&place, &text))
+		return;
+	int rc = signature_keyring_new(SIGNATURE_STANDARD_WEBHOOKS, text.bytes, text.len,
+				       &notify->keyring);
+	if (rc == 0)
+		secrets_judge(&place, notify->keyring);
+	else if (rc == -E2BIG || rc == -EINVAL)
+		secrets_complain(&place, true,
+				 "is not text with one secret a line, whsec_ and base64 or plain");
+	else
+		r->rc = rc;
+}
+
+static void secrets_resolve_notify(struct config_reading *r, struct config_instance *instance)
+{
+	const struct config_notify *notify = instance->target;
+	if (notify->url_file)
+		secrets_read_url(r, instance);
+	if (notify->secret_file)
+		secrets_read_signing(r, instance);
+}
+
 void config_secrets_resolve(struct config_reading *r)
 {
 	struct config_instance *instance;
@@ -307,6 +364,8 @@ void config_secrets_resolve(struct config_reading *r)
 	secrets_resolve_token(r);
 	for (size_t i = 0; (instance = config_read_next(r, "source", &i));)
 		secrets_resolve_source(r, instance);
+	for (size_t i = 0; (instance = config_read_next(r, "notify", &i));)
+		secrets_resolve_notify(r, instance);
 }
 
 void config_secrets_release(const char *section, void *target)
@@ -317,6 +376,14 @@ void config_secrets_release(const char *section, void *target)
 		source->policy.keyring = NULL;
 		free(source->secret_path);
 		source->secret_path = NULL;
+	} else if (strcmp(section, "notify") == 0) {
+		struct config_notify *notify = target;
+		signature_keyring_free(notify->keyring);
+		notify->keyring = NULL;
+		if (notify->read_url)
+			explicit_bzero(notify->read_url, strlen(notify->read_url));
+		free(notify->read_url);
+		notify->read_url = NULL;
 	} else if (strcmp(section, "admin") == 0) {
 		struct config_admin *admin = target;
 		if (admin->token)

@@ -18,6 +18,7 @@ enum value_kind {
 	VALUE_BOOL,
 	VALUE_TEXT,
 	VALUE_GLOBS,
+	VALUE_TARGETS,
 	VALUE_LISTEN,
 	VALUE_LISTENERS,
 	VALUE_NETWORKS,
@@ -238,6 +239,131 @@ static int value_parse_globs(const struct config_key *key, void *target, const c
 	return 0;
 }
 
+/* ---- alerts ---- */
+
+/* Never quoted: who has it can post. */
+static int value_parse_url(const struct config_key *key, void *target, const char *text, char *why)
+{
+	bool is_http = strncasecmp(text, "http://", 7) == 0;
+	const char *rest = text + (is_http ? 7 : 8);
+	if ((!is_http && strncasecmp(text, "https://", 8) != 0) || *rest == '\0' || *rest == '/')
+		return value_refuse(why, "must begin with https:// (or http://) and a host");
+	for (const char *s = text; *s; s++)
+		if (*s <= ' ' || *s > '~')
+			return value_refuse(why, "holds a blank, or a character that is not ASCII");
+	return value_set_text(key, target, text);
+}
+
+static int value_parse_notify_kind(const struct config_key *key, void *target, const char *text,
+				   char *why)
+{
+	static const char *const names[] = {
+		[NOTIFY_WEBHOOK] = "webhook",
+		[NOTIFY_SLACK] = "slack",
+		[NOTIFY_ALERTMANAGER] = "alertmanager",
+		[NOTIFY_COMMAND] = "command",
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(names[i], text) != 0)
+			continue;
+		*(enum notify_kind *)value_field(key, target) = (enum notify_kind)i;
+		return 0;
+	}
+	return value_refuse_text(why, text,
+				 "is no kind; write webhook, slack, alertmanager or command");
+}
+
+#define ALERT_ON_FORM                                                                              \
+	"execution_failed, sandbox_failed, failure_rate, runaway, budget, silence, rejected, "     \
+	"quarantined, unknown_template"
+
+static int value_parse_alert_on(const struct config_key *key, void *target, const char *text,
+				char *why)
+{
+	if (!alert_rule_on_from_name(text, value_field(key, target)))
+		return value_refuse_text(why, text, "is none of: " ALERT_ON_FORM);
+	return 0;
+}
+
+static int value_parse_severity(const struct config_key *key, void *target, const char *text,
+				char *why)
+{
+	if (!config_value_is_made_of(text, CONFIG_ALNUM "_-", 32))
+		return value_refuse_text(why, text,
+					 "is no severity; write for example warning or critical");
+	return value_set_text(key, target, text);
+}
+
+/* The next item of a list, blanks around dropped; false at the end. */
+static bool value_next_item(char **rest, char **item)
+{
+	*item = strsep(rest, ",");
+	if (!*item)
+		return false;
+	*item += strspn(*item, " \t");
+	for (char *end = *item + strlen(*item); end > *item && isblank(end[-1]); end--)
+		end[-1] = '\0';
+	return true;
+}
+
+static int value_parse_statuses(const struct config_key *key, void *target, const char *text,
+				char *why)
+{
+	unsigned int *field = value_field(key, target), set = 0;
+	CLEANUP_FREE char *copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	for (char *rest = copy, *item; value_next_item(&rest, &item);) {
+		int i = EVENT_ERROR;
+		while (i <= EVENT_STATUS_KILLED &&
+		       strcmp(event_status_name((enum event_status)i), item) != 0)
+			i++;
+		if (i > EVENT_STATUS_KILLED)
+			return value_refuse_text(why, item,
+						 "is no status of a failed execution; write error, "
+						 "timeout or killed");
+		set |= 1u << i;
+	}
+	*field = set;
+	return 0;
+}
+
+static int value_add_target(struct alert_rule *rule, const char *item, char *why)
+{
+	if (!config_value_is_made_of(item, CONFIG_ALNUM "_-", 64))
+		return value_refuse_text(why, item, "is no name of a [notify NAME]");
+	if (rule->n_notify == ALERT_NOTIFY_MAX)
+		return value_refuse(why, "more than %d targets", ALERT_NOTIFY_MAX);
+	for (size_t i = 0; i < rule->n_notify; i++)
+		if (strcmp(rule->notify[i], item) == 0)
+			return value_refuse_text(why, item, "is given twice; keep one");
+	rule->notify[rule->n_notify] = strdup(item);
+	return rule->notify[rule->n_notify++] ? 0 : -ENOMEM;
+}
+
+static void value_release_targets(struct alert_rule *rule)
+{
+	while (rule->n_notify > 0)
+		free(rule->notify[--rule->n_notify]);
+}
+
+static int value_parse_targets(const struct config_key *key, void *target, const char *text,
+			       char *why)
+{
+	struct config_alert *alert = target;
+	CLEANUP_FREE char *copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	for (char *rest = copy, *item; value_next_item(&rest, &item);) {
+		int rc = value_add_target(&alert->rule, item, why);
+		if (rc < 0) {
+			value_release_targets(&alert->rule);
+			return rc;
+		}
+	}
+	return 0;
+}
+
 /* ---- what fills more than one field ---- */
 
 static int value_parse_listeners(const struct config_key *key, void *target, const char *text,
@@ -293,10 +419,7 @@ static int value_parse_networks(const struct config_key *key, void *target, cons
 	if (!copy)
 		return -ENOMEM;
 
-	for (char *rest = copy, *item; (item = strsep(&rest, ","));) {
-		item += strspn(item, " \t");
-		for (char *end = item + strlen(item); end > item && isblank(end[-1]); end--)
-			end[-1] = '\0';
+	for (char *rest = copy, *item; value_next_item(&rest, &item);) {
 		int rc = value_add_network(&list, item, why);
 		if (rc < 0)
 			return rc;
@@ -365,6 +488,7 @@ static const struct {
 	[CONFIG_TYPE_DURATION] = { VALUE_INT, value_parse_int, "duration" },
 	[CONFIG_TYPE_OCTAL] = { VALUE_INT, value_parse_int, "octal mode" },
 	[CONFIG_TYPE_RATE] = { VALUE_INT, value_parse_int, "decimal" },
+	[CONFIG_TYPE_DECIMAL] = { VALUE_INT, value_parse_int, "decimal" },
 	[CONFIG_TYPE_YES_NO] = { VALUE_BOOL, value_parse_yes_no, "yes, no" },
 	[CONFIG_TYPE_SCHEME] = { VALUE_CHOICE, value_parse_scheme,
 				 "e2b, hmac-sha256, standard-webhooks" },
@@ -378,6 +502,14 @@ static const struct {
 	[CONFIG_TYPE_GROUP] = { VALUE_TEXT, value_parse_group, "group name" },
 	[CONFIG_TYPE_ID] = { VALUE_TEXT, value_parse_id, "template name" },
 	[CONFIG_TYPE_GLOBS] = { VALUE_GLOBS, value_parse_globs, "patterns" },
+	[CONFIG_TYPE_URL] = { VALUE_TEXT, value_parse_url, "URL" },
+	[CONFIG_TYPE_NOTIFY_KIND] = { VALUE_CHOICE, value_parse_notify_kind,
+				      "webhook, slack, alertmanager, command" },
+	[CONFIG_TYPE_ALERT_ON] = { VALUE_CHOICE, value_parse_alert_on, ALERT_ON_FORM },
+	[CONFIG_TYPE_SEVERITY] = { VALUE_TEXT, value_parse_severity, "word" },
+	[CONFIG_TYPE_STATUSES] = { VALUE_CHOICE, value_parse_statuses,
+				   "some of error, timeout, killed" },
+	[CONFIG_TYPE_TARGETS] = { VALUE_TARGETS, value_parse_targets, "names" },
 	[CONFIG_TYPE_LISTENERS] = { VALUE_LISTENERS, value_parse_listeners, "address" },
 	[CONFIG_TYPE_LISTEN] = { VALUE_LISTEN, value_parse_listen, "address" },
 	[CONFIG_TYPE_NETWORKS] = { VALUE_NETWORKS, value_parse_networks, "networks" },
@@ -421,6 +553,9 @@ void config_value_release(const struct config_key *key, void *target)
 		return;
 	case VALUE_GLOBS:
 		glob_list_finish(value_field(key, target));
+		return;
+	case VALUE_TARGETS:
+		value_release_targets(&((struct config_alert *)target)->rule);
 		return;
 	case VALUE_LISTEN:
 		config_address_finish(value_field(key, target));
@@ -480,6 +615,7 @@ bool config_value_same(const struct config_key *key, const void *a, const void *
 		return value_same_networks(a, b);
 	case VALUE_CHOICE:
 	case VALUE_GLOBS:
+	case VALUE_TARGETS:
 	case VALUE_SECRET:
 		return true; /* these reload live: nobody asks */
 	}

@@ -41,5 +41,9 @@ MUST_CHECK int control_wait(const struct control_talk *t, short events, int64_t 
 /* A line to the client, cut at CONTROL_TEXT_MAX. */
 MUST_CHECK int control_say(struct control_talk *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
 MUST_CHECK int control_say_json(struct control_talk *t, const struct buffer *json); /* `ok JSON` */
+/* The configuration in force, for the caller to unref. */
+const struct config *control_config(struct control *c);
+/* The alert-… commands. */
+MUST_CHECK int control_alert_run(struct control_talk *t, const struct control_request *request);
 /* Carries out a request and answers it. */
 MUST_CHECK int control_request_run(struct control_talk *t, const struct control_request *request);

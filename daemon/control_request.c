@@ -22,12 +22,16 @@
 
 static const struct {
 	const char *name;
-	bool takes_keys;
+	unsigned int keys; /* 1 << the place in `keys` */
+	bool needs_name;
 } commands[] = {
-	[CONTROL_STATUS] = { "status", false },
-	[CONTROL_REBUILD] = { "rebuild", false },
-	[CONTROL_PRUNE] = { "prune", false },
-	[CONTROL_REQUEUE] = { "requeue", true },
+	[CONTROL_STATUS] = { "status" },
+	[CONTROL_REBUILD] = { "rebuild" },
+	[CONTROL_PRUNE] = { "prune" },
+	[CONTROL_REQUEUE] = { "requeue", 7 },
+	[CONTROL_ALERT_TEST] = { "alert-test", 8, true },
+	[CONTROL_ALERT_ACK] = { "alert-ack", 8, true },
+	[CONTROL_ALERT_RETRY] = { "alert-retry", 8 },
 };
 
 static const struct {
@@ -68,6 +72,16 @@ static int read_source(struct control_request *ret, struct span value,
 	return 0;
 }
 
+static int read_name(struct control_request *ret, struct span value,
+		     char error[static CONTROL_TEXT_MAX])
+{
+	if (value.len > CONTROL_SOURCE_MAX)
+		return refuse(error, "name: longer than any name of a rule or target");
+	memcpy(ret->name, value.s, value.len);
+	ret->name[value.len] = '\0';
+	return 0;
+}
+
 static int read_reason(struct control_request *ret, struct span value,
 		       char error[static CONTROL_TEXT_MAX])
 {
@@ -100,6 +114,7 @@ static const struct {
 	{ "source", read_source },
 	{ "reason", read_reason },
 	{ "what", read_what },
+	{ "name", read_name },
 };
 
 static int read_key(struct control_request *ret, struct span word, unsigned int *seen,
@@ -111,7 +126,7 @@ static int read_key(struct control_request *ret, struct span word, unsigned int 
 	struct span key = { word.s, (size_t)(equals - word.s) };
 	struct span value = { equals + 1, word.len - key.len - 1 };
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-		if (!is_text(key, keys[i].name))
+		if (!is_text(key, keys[i].name) || !(commands[ret->command].keys & 1u << i))
 			continue;
 		if (*seen & 1u << i)
 			return refuse(error, "the same key twice");
@@ -120,7 +135,7 @@ static int read_key(struct control_request *ret, struct span word, unsigned int 
 		*seen |= 1u << i;
 		return keys[i].read(ret, value, error);
 	}
-	return refuse(error, "unknown key: requeue takes source, reason, what");
+	return refuse(error, "unknown key: requeue takes source, reason, what; alert-… name");
 }
 
 /* The line -------------------------------------------------------------------- */
@@ -157,7 +172,8 @@ static int read_command(struct control_request *ret, struct span word,
 		ret->command = (enum control_command)i;
 		return 0;
 	}
-	return refuse(error, "unknown command: one of status, rebuild, prune, requeue");
+	return refuse(error, "unknown command: one of status, rebuild, prune, requeue, alert-test, "
+			     "alert-ack, alert-retry");
 }
 
 int control_parse(const char *line, size_t len, struct control_request *ret,
@@ -173,10 +189,12 @@ int control_parse(const char *line, size_t len, struct control_request *ret,
 	unsigned int seen = 0;
 	int r = read_command(ret, next_word(&rest), error);
 	for (struct span word; r == 0 && (word = next_word(&rest)).len > 0;) {
-		if (!commands[ret->command].takes_keys)
+		if (!commands[ret->command].keys)
 			return refuse(error, "this command takes nothing behind it");
 		r = read_key(ret, word, &seen, error);
 	}
+	if (r == 0 && commands[ret->command].needs_name && !*ret->name)
+		return refuse(error, "this command needs name=NAME");
 	if (r == 0 && ret->reason != INGEST_REASON_NONE && ret->what == REQUEUE_SKIPPED)
 		return refuse(error, "skipped events have no reason: leave it out");
 	return r;
@@ -264,7 +282,7 @@ static int do_prune(struct control_talk *t, const struct control_request *reques
 			   after.pruned_sandboxes - before.pruned_sandboxes);
 }
 
-static const struct config *config_of(struct control *c)
+const struct config *control_config(struct control *c)
 {
 	(void)pthread_mutex_lock(&c->lock);
 	const struct config *config = config_ref((struct config *)c->config);
@@ -340,7 +358,7 @@ static int do_requeue(struct control_talk *t, const struct control_request *requ
 	if (atomic_exchange(&c->is_requeuing, true))
 		return control_say(t,
 				   "error a requeue is at work already: ask again when it is done");
-	const struct config *config = config_of(c);
+	const struct config *config = control_config(c);
 	int r = requeue(t, request, config);
 	config_unref((struct config *)config);
 	atomic_store(&c->is_requeuing, false);
@@ -440,6 +458,9 @@ static int (*const actions[])(struct control_talk *t, const struct control_reque
 	[CONTROL_REBUILD] = do_rebuild,
 	[CONTROL_PRUNE] = do_prune,
 	[CONTROL_REQUEUE] = do_requeue,
+	[CONTROL_ALERT_TEST] = control_alert_run,
+	[CONTROL_ALERT_ACK] = control_alert_run,
+	[CONTROL_ALERT_RETRY] = control_alert_run,
 };
 
 int control_request_run(struct control_talk *t, const struct control_request *request)

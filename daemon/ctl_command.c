@@ -44,6 +44,11 @@ static int run_help(const struct ctl_command *command, const struct ctl_options 
 	"Pages, indexes, and whether sums and counters are what the rows say; of a copy, if "      \
 	"FILE\n"                                                                                   \
 	"is given. A line for each finding; exit 0 only without any.\n"
+#define ALERTS_DETAILS                                                                             \
+	"list shows what fires, and what did. test sends a notification of a rule, or to a\n"      \
+	"target, and waits for what comes of it: exit 0 only if every target took it. ack stops\n" \
+	"repeats until the alert is over. retry sends at once what waits or was given up.\n"       \
+	"What was sent: e2b-hookctl notifications.\n"
 #define STATUS_DETAILS "Exit 0 only if healthy: no row with ok = 0.\n"
 
 static const struct ctl_command commands[] = {
@@ -81,6 +86,13 @@ static const struct ctl_command commands[] = {
 	  .details = TAIL_DETAILS,
 	  .options = CTL_TYPE | CTL_TEMPLATE | CTL_SANDBOX | CTL_SOURCE | CTL_FORMAT,
 	  .run = ctl_tail_run },
+	{ .name = "alerts",
+	  .summary = "what fires; try a target; acknowledge; send again",
+	  .details = ALERTS_DETAILS,
+	  .options = CTL_FORMAT,
+	  .run = ctl_alerts_run,
+	  .argument = "[list | test NAME | ack RULE | retry [TARGET]]",
+	  .takes_operand = true },
 	{ .name = "requeue",
 	  .summary = "judge anew what was quarantined, rejected or skipped",
 	  .details = REQUEUE_DETAILS,
@@ -211,6 +223,10 @@ static int run_command(const struct ctl_options *options)
 	}
 	if (options->argument && !command.argument) {
 		ctl_complain("%s: unexpected argument: %s", command.name, options->argument);
+		return CTL_EXIT_USAGE;
+	}
+	if (options->operand && !command.takes_operand) {
+		ctl_complain("%s: unexpected argument: %s", command.name, options->operand);
 		return CTL_EXIT_USAGE;
 	}
 	surplus = ctl_options_surplus(options->given, command.options);

@@ -40,6 +40,7 @@ struct ctl_options {
 	bool help, version;
 	const char *command; /* NULL: none */
 	const char *argument; /* what follows it; NULL: nothing */
+	const char *operand; /* what follows that */
 	unsigned int given; /* enum ctl_option */
 	/* NULL, or as initialised, where not given */
 	const char *template_name, *sandbox, *type, *source, *file, *url;
@@ -72,6 +73,7 @@ struct ctl_command {
 	int (*run)(const struct ctl_command *command, const struct ctl_options *options);
 	const struct ctl_view *view; /* of a command that reads one */
 	const char *argument; /* what may follow; NULL: nothing */
+	bool takes_operand; /* and one more word */
 };
 
 /* The whole tool: its exit code. */
@@ -97,6 +99,7 @@ int ctl_prune_run(const struct ctl_command *command, const struct ctl_options *o
 int ctl_requeue_run(const struct ctl_command *command, const struct ctl_options *options);
 int ctl_backup_run(const struct ctl_command *command, const struct ctl_options *options);
 int ctl_restore_run(const struct ctl_command *command, const struct ctl_options *options);
+int ctl_alerts_run(const struct ctl_command *command, const struct ctl_options *options);
 int ctl_check_run(const struct ctl_command *command, const struct ctl_options *options);
 
 /* ---- small things (ctl_common.c) ---- */

@@ -236,6 +236,8 @@ int ctl_options_read(int argc, char *const *argv, int64_t now_ms, struct ctl_opt
 			ret->command = word;
 		else if (!ret->argument)
 			ret->argument = word;
+		else if (!ret->operand)
+			ret->operand = word;
 		else
 			r = complain(error, "unexpected argument: %s", word);
 		if (r != 0)

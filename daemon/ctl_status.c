@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #define LAG_MAX_S 10
+#define UNSENT_MAX_S 600 /* of the oldest alert */
 #define COUNT_MS 2000 /* for counting all events; then only the newest are */
 #define NEWEST "100000"
 #define NOTE_MAX 160
@@ -145,6 +146,29 @@ static void put_ledger(struct status *s)
 	put_number(s, "rebuilding", n[3], UNJUDGED, NULL);
 	put_number(s, "skipped", n[4], n[4] == 0 ? GOOD : BAD,
 		   n[4] == 0 ? NULL : "events that the ledger failed on; they are kept");
+}
+
+static void put_alerts(struct status *s)
+{
+	static const char sql[] = "SELECT (SELECT count(*) FROM alerts WHERE state <> 'resolved'),"
+				  " (SELECT count(*) FROM notifications WHERE status = 'waiting'),"
+				  " (SELECT min(time) FROM notifications WHERE status = 'waiting')";
+	int64_t n[3];
+	int r = storage_reader_integers(s->reader, sql, n, ARRAY_SIZE(n));
+
+	if (r < 0) {
+		s->error = r;
+		return;
+	}
+	bool is_old = n[1] > 0 && clock_unix_ms() / 1000 - n[2] > UNSENT_MAX_S;
+	put_number(s, "alerts_firing", n[0], UNJUDGED, NULL);
+	put(s, &(struct row) { .item = "alerts_unsent",
+			       .value = number_cell(n[1]),
+			       .last_ms = n[2] * 1000,
+			       .verdict = is_old ? BAD : GOOD,
+			       .note = is_old ? "a target does not take them: see e2b-hookctl "
+						"notifications"
+					      : NULL });
 }
 
 static int64_t file_size(const char *path, const char *suffix)
@@ -303,6 +327,7 @@ static int show(struct status *s, enum table_out_format format)
 	put_reload(s);
 	put_ledger(s);
 	put_sizes(s);
+	put_alerts(s);
 	put_told(s);
 	if (s->error == 0)
 		put_number(s, "healthy", s->is_healthy, s->is_healthy ? GOOD : BAD, NULL);

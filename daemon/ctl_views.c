@@ -54,6 +54,9 @@ static const struct ctl_view views[] = {
 	  "template, sandboxes, running, runs, runtime_ms, cost_usd, executions, "
 	  "failed_executions, "
 	  "failure_rate, last_event_at" },
+	{ "notifications", "notifications", "what alerts said, and to whom", "id DESC", TIMES,
+	  "made_at, rule, template, state, occurred, total, target, status, attempts, next_at, "
+	  "error" },
 	{ "quarantine", "quarantine", "rightly signed deliveries that are no events", "id DESC",
 	  TIMES | CTL_SOURCE, "id, received_at, source, reason, detail, delivery_id" },
 	{ "rejections", "rejections", "deliveries that were refused", "id DESC", TIMES | CTL_SOURCE,

@@ -7,6 +7,7 @@
  */
 #include "projector.h"
 
+#include "alert.h"
 #include "clock.h"
 #include "config.h"
 #include "ingest.h"
@@ -35,6 +36,7 @@ struct projector_term {
 struct projector {
 	struct storage *s;
 	const struct config *config;
+	struct alert *alert;
 	struct ledger_terms terms;
 	struct projector_term sources[TERMS_CACHED], templates[TERMS_CACHED];
 	int64_t cautious_until_seq; /* events up to here are tried one by one */
@@ -229,6 +231,11 @@ void projector_set_config(struct projector *p, const struct config *config)
 	};
 }
 
+void projector_set_alert(struct projector *p, struct alert *alert)
+{
+	p->alert = alert;
+}
+
 int64_t projector_folded_seq(const struct projector *p)
 {
 	struct storage_position position;
@@ -348,6 +355,10 @@ static int fold_event(struct projector *p, const struct storage_event *stored,
 	int r = keys_of(p, event, stored->source_key, &le, &link.build_key);
 	if (r < 0)
 		return r;
+	if (p->alert && !p->refolding)
+		r = alert_observe(p->alert, stored->seq, event, &le.dims);
+	if (r < 0)
+		return r;
 	link.template_key = le.dims.template_key;
 	link.team_key = le.dims.team_key;
 	if (is_about_a_sandbox(event))
@@ -449,6 +460,8 @@ static int place_execution(struct projector *p, struct projector_execution *x)
 	int r = storage_put_execution(p->s, &row, &counts);
 	if (r < 0)
 		return r;
+	if (p->alert && !p->refolding)
+		alert_count(p->alert, &x->read->event, &x->dims, counts.executions, counts.failed);
 	x->sandbox->executions += counts.executions;
 	x->sandbox->failed_executions += counts.failed;
 	x->sandbox->loose_executions += counts.loose;
@@ -490,13 +503,18 @@ static int fold_slice(struct projector *p, int64_t after_seq, bool *ret_more)
 	int r = storage_begin(p->s, false);
 	if (r < 0)
 		return r;
-	if (!p->refolding)
+	struct alert *alert = p->refolding ? NULL : p->alert;
+	if (alert)
+		r = alert_begin(alert);
+	if (r == 0 && !p->refolding)
 		r = fold_offered(p);
 	if (r == 0)
 		r = storage_pending(p->s, p->last_seq, p->left + 1, fold_one, p);
 	*ret_more = r == 1;
 	if (r >= 0)
 		r = settle_all(p, clock_unix_ms());
+	if (r == 0 && alert)
+		r = alert_end(alert, p->last_seq);
 	if (r == 0)
 		r = storage_set_folded(p->s, p->last_seq);
 	if (r == 0)

@@ -1,6 +1,7 @@
 #include "service.h"
 
 #include "admin_server.h"
+#include "alerter.h"
 #include "check.h"
 #include "clock.h"
 #include "config.h"
@@ -32,6 +33,7 @@ struct service {
 	struct config *running; /* what the parts that need a restart were started with */
 	struct storage *storage;
 	struct writer *writer;
+	struct alerter *alerter; /* NULL: its thread could not be made */
 	struct hook_server *hooks;
 	struct admin_server *admin; /* NULL: off */
 	struct control *control; /* NULL: the socket could not be made */
@@ -88,6 +90,8 @@ static void take_over(struct service *s, struct config *next)
 	writer_set_config(s->writer, next);
 	if (s->admin)
 		admin_server_set_config(s->admin, next);
+	if (s->alerter)
+		alerter_set_config(s->alerter, next);
 	if (s->control)
 		control_set_config(s->control, next, names);
 	config_unref(s->config);
@@ -284,6 +288,15 @@ static void start_control(struct service *s)
 			 LOG_TEXT("error", error));
 }
 
+/* Alerts wait in the outbox then, and are seen in the views. */
+static void start_alerter(struct service *s)
+{
+	int r = alerter_new(s->writer, s->config, &s->alerter);
+	if (r < 0)
+		log_line(LOG_LEVEL_ERROR, "no alerts are sent: their thread does not start",
+			 LOG_TEXT("error", strerror(-r)));
+}
+
 static void log_sources(const struct config *config)
 {
 	for (size_t i = 0; i < config->n_sources; i++)
@@ -318,6 +331,7 @@ static int bring_up(struct service *s, const char *config_path)
 	if ((r = open_store(s)) != 0 || (r = start_writer(s)) != 0 || (r = start_hooks(s)) != 0 ||
 	    (r = start_admin(s)) != 0)
 		return r;
+	start_alerter(s);
 	start_control(s);
 	log_sources(s->config);
 	tell_ready(s);
@@ -340,6 +354,7 @@ static void take_down(struct service *s)
 		hook_server_drain(s->hooks);
 	admin_server_free(s->admin);
 	control_free(s->control);
+	alerter_free(s->alerter);
 	if (s->writer)
 		writer_stop(s->writer);
 	if (s->hooks)

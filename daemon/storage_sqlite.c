@@ -21,7 +21,7 @@
 	12000 /* of the write-ahead log: rarely, for a batch waits while it runs                   \
 	       */
 
-static const char *const sql_texts[SQL_N] = {
+static const char *const sql_texts[SQL_ALERT_FIRST] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
 	[SQL_COMMIT] = "COMMIT",
 	[SQL_ROLLBACK] = "ROLLBACK",
@@ -426,8 +426,9 @@ sqlite3_stmt *storage_sqlite_statement(struct storage *s, enum storage_sql sql)
 		(void)sqlite3_reset(*slot);
 		return *slot;
 	}
-	CLEANUP_FREE char *text =
-		storage_sqlite_retarget(sql_texts[sql], target_prefixes[s->target]);
+	CLEANUP_FREE char *text = storage_sqlite_retarget(
+		sql < SQL_ALERT_FIRST ? sql_texts[sql] : storage_sqlite_alert_sql(sql),
+		target_prefixes[s->target]);
 	int code = SQLITE_NOMEM;
 	if (text)
 		code = sqlite3_prepare_v3(s->db, text, -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);

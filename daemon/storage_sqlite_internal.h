@@ -129,6 +129,41 @@ enum storage_sql {
 	SQL_REQUEUE_SAVE,
 	SQL_REQUEUE_UNDO,
 	SQL_REQUEUE_RELEASE,
+	/* alerts: texts in storage_sqlite_alert_sql.c */
+	SQL_ALERT_FIRST,
+	SQL_ALERT_GET = SQL_ALERT_FIRST,
+	SQL_ALERT_NEXT,
+	SQL_ALERT_PUT,
+	SQL_ALERT_DELETE,
+	SQL_ALERT_EVENT,
+	SQL_ALERT_POSITION,
+	SQL_ALERT_MOVE,
+	SQL_ALERT_BUCKET,
+	SQL_ALERT_RATES,
+	SQL_ALERT_RUNAWAYS,
+	SQL_ALERT_COSTS,
+	SQL_ALERT_LAST_EVENTS,
+	SQL_ALERT_REJECTIONS,
+	SQL_ALERT_QUARANTINED,
+	SQL_ALERT_ACK,
+	SQL_ALERT_FORGET,
+	SQL_NOTIFICATION_ADD,
+	SQL_NOTIFICATION_GATHERING,
+	SQL_NOTIFICATION_SEAL,
+	SQL_NOTIFICATION_PRUNE,
+	SQL_OUTBOX_ADD,
+	SQL_OUTBOX_NEXT,
+	SQL_OUTBOX_TRY,
+	SQL_OUTBOX_DUE,
+	SQL_OUTBOX_REPORT,
+	SQL_OUTBOX_EXPIRE,
+	SQL_OUTBOX_PRUNE,
+	SQL_OUTBOX_FIGURES,
+	SQL_OUTBOX_RETRY,
+	SQL_OUTBOX_DROP,
+	SQL_ALERT_SKIP,
+	SQL_ALERT_EVENT_PRUNE,
+	SQL_ALERT_BUCKET_PRUNE,
 	SQL_N,
 };
 
@@ -171,6 +206,8 @@ struct storage {
 	char id_text[EVENT_ID_MAX + 1]; /* what id_of returned last */
 };
 
+/* The text of a statement from SQL_ALERT_FIRST on. */
+const char *storage_sqlite_alert_sql(enum storage_sql sql);
 /* The statement, prepared at first use and reset; NULL with s->error set. */
 sqlite3_stmt *storage_sqlite_statement(struct storage *s, enum storage_sql sql);
 /* Binds by a format: i int64, z int64 with 0 as NULL, a int64 with INT64_MIN as NULL, s span as

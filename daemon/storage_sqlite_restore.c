@@ -9,6 +9,7 @@
 #include "storage_sqlite_backup.h"
 
 #include "clock.h"
+#include "storage_alert.h"
 #include "storage_sqlite_internal.h"
 
 #include <errno.h>
@@ -276,13 +277,31 @@ static int examine(const struct restore *r, char error[static STORAGE_ERROR_MAX]
 
 /* The engine opens it once: what it would refuse or fail to migrate never gets into place. Closing
  * moves all into the database file. */
-static int open_once(const struct storage_options *options, const char *path,
+/* What the copy had still to tell is old news, and so is what happened in it. */
+static int forget_alerts(struct storage *s, char error[static STORAGE_ERROR_MAX])
+{
+	int r = storage_begin(s, true);
+	if (r == 0)
+		r = storage_alert_forget(s);
+	if (r == 0)
+		r = storage_commit(s);
+	if (r == 0)
+		return 0;
+	(void)refuse(error, r, "%s: its alerts could not be dropped: %s", s->path,
+		     storage_error(s));
+	storage_rollback(s);
+	return r;
+}
+
+static int open_once(const struct storage_options *options, const char *path, bool forget,
 		     char error[static STORAGE_ERROR_MAX])
 {
 	struct storage_options own = *options;
 	struct storage *s = NULL;
 	own.path = path;
 	int r = storage_open(&own, &s, error);
+	if (r == 0 && forget)
+		r = forget_alerts(s, error);
 	storage_close(s);
 	return r;
 }
@@ -295,7 +314,7 @@ static int prepare(struct restore *r, char error[static STORAGE_ERROR_MAX])
 	if (status == 0)
 		status = examine(r, error);
 	if (status == 0)
-		status = open_once(r->options, r->staging, error);
+		status = open_once(r->options, r->staging, true, error);
 	if (status < 0)
 		return status;
 	(void)snprintf(wal, sizeof(wal), "%s-wal", r->staging);
@@ -427,6 +446,6 @@ int storage_restore(const struct storage_options *options, const struct storage_
 		return status;
 	/* Makes -wal and -shm, without which readers could not read before the daemon starts. If it
 	 * has started already, it made them. */
-	status = open_once(options, options->path, error);
+	status = open_once(options, options->path, false, error);
 	return status == -EBUSY ? 0 : status;
 }

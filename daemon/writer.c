@@ -7,6 +7,7 @@
  */
 #include "writer.h"
 
+#include "alert.h"
 #include "clock.h"
 #include "config.h"
 #include "log.h"
@@ -35,6 +36,7 @@ struct writer {
 	struct projector *projector;
 	struct rebuild *rebuild;
 	struct retention *retention;
+	struct alert *alert;
 	size_t queue_limit;
 	pthread_t thread;
 	bool started;
@@ -84,10 +86,13 @@ int writer_new(struct storage *s, const struct writer_options *options, struct w
 		r = rebuild_new(s, w->projector, &w->rebuild);
 	if (r == 0)
 		r = retention_new(s, &w->retention);
+	if (r == 0)
+		r = alert_new(s, &w->alert);
 	if (r < 0) {
 		writer_free(w);
 		return r;
 	}
+	projector_set_alert(w->projector, w->alert);
 	writer_set_config(w, options->config);
 	*ret = w;
 	return 0;
@@ -101,6 +106,7 @@ void writer_free(struct writer *w)
 	rebuild_free(w->rebuild);
 	retention_free(w->retention);
 	projector_free(w->projector);
+	alert_free(w->alert);
 	config_unref((struct config *)w->config);
 	config_unref((struct config *)w->next_config);
 	(void)pthread_cond_destroy(&w->wake);
@@ -421,6 +427,7 @@ static void take_config(struct writer *w, const struct config *config)
 	w->config = config;
 	projector_set_config(w->projector, config);
 	retention_set_config(w->retention, config);
+	alert_set_config(w->alert, config);
 	config_unref(old);
 	int r = put_aliases(w);
 	w->aliases_due = r < 0;
@@ -459,6 +466,9 @@ static void tick(struct writer *w, int64_t now_ms)
 	r = projector_tick(w->projector, clock_unix_ms());
 	if (r < 0)
 		complain(w, "the ledger could not close runs", r);
+	r = alert_tick(w->alert, clock_unix_ms());
+	if (r < 0)
+		complain(w, "alerts could not be looked at", r);
 	publish(w, last, false);
 	publish_sizes(w);
 }
@@ -680,7 +690,13 @@ void writer_health(struct writer *w, struct writer_health *ret)
 	(void)pthread_mutex_lock(&w->lock);
 	*ret = w->health;
 	ret->queued = w->n_queued;
+	alert_figures(w->alert, &ret->alerts);
 	(void)pthread_mutex_unlock(&w->lock);
+}
+
+struct alert *writer_alert(struct writer *w)
+{
+	return w->alert;
 }
 
 int64_t writer_horizon(struct writer *w)

@@ -8,6 +8,8 @@
 #pragma once
 
 #include "base.h"
+#include "alert_message.h"
+#include "alert_rule.h"
 #include "glob.h"
 #include "ingest.h"
 #include "log.h"
@@ -19,6 +21,8 @@
 #define CONFIG_SOURCES_MAX 64
 #define CONFIG_TEMPLATES_MAX 4096
 #define CONFIG_PROXIES_MAX 64
+#define CONFIG_ALERTS_MAX 64
+#define CONFIG_NOTIFY_MAX ALERT_NOTIFY_MAX
 
 enum config_listen_kind { CONFIG_LISTEN_TCP, CONFIG_LISTEN_UNIX, CONFIG_LISTEN_SYSTEMD };
 
@@ -93,6 +97,24 @@ struct config_template {
 	int64_t vcpu, memory_mb; /* -1: not given */
 };
 
+/* [notify NAME]. Where to send to is secret. */
+struct config_notify {
+	char *name;
+	enum notify_kind kind;
+	char *url, *url_file, *secret_file, *command; /* as written; NULL: not given */
+	int64_t timeout_ms;
+	char *read_url; /* from url_file */
+	struct signature_keyring *keyring;
+	struct notify_target target; /* the above, for who sends */
+	bool is_on; /* it has somewhere to send to */
+};
+
+/* [alert NAME] */
+struct config_alert {
+	char *name;
+	struct alert_rule rule;
+};
+
 struct config {
 	char *path; /* of the file */
 	struct config_server server;
@@ -103,6 +125,10 @@ struct config {
 	struct config_template *templates; /* sorted by id */
 	size_t n_templates;
 	struct pricing pricing;
+	struct config_notify *notify;
+	size_t n_notify;
+	struct config_alert *alerts;
+	size_t n_alerts;
 	enum log_level log_level;
 	enum log_format log_format;
 	struct ingest_templates lookup; /* over `templates` */
@@ -150,6 +176,9 @@ const struct config_template *config_template_by_alias(const struct config *conf
 /* The source that owns an HTTP path; NULL. */
 const struct config_source *config_source_by_path(const struct config *config, const char *path);
 const struct config_source *config_source_by_name(const struct config *config, const char *name);
+
+const struct config_notify *config_notify_by_name(const struct config *config, const char *name);
+const struct config_alert *config_alert_by_name(const struct config *config, const char *name);
 
 /* What a reload cannot change (listeners, store path, limits …): writes the "section.key" names
  * that differ, comma-separated, to buf (cut where it is full); returns their count. */

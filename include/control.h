@@ -8,6 +8,9 @@
  *   rebuild                                   the ledger anew; answers when it is done
  *   prune                                     retention now; answers when it is done
  *   requeue [source=NAME] [reason=REASON] [what=quarantine|rejections|skipped|all]
+ *   alert-test name=NAME                      a test notification of a rule, or to a target
+ *   alert-ack name=RULE                       firing alerts are not repeated until they resolve
+ *   alert-retry [name=TARGET]                 sends at once what waits or was given up
  *
  * While a command works, a progress line comes at least every second. Rebuild and prune go on when
  * the client leaves; requeue ends after the slice at hand (nothing is half done). A few threads of
@@ -28,7 +31,15 @@
 #define CONTROL_TEXT_MAX 512 /* of an error or progress text */
 #define CONTROL_SOURCE_MAX 64
 
-enum control_command { CONTROL_STATUS, CONTROL_REBUILD, CONTROL_PRUNE, CONTROL_REQUEUE };
+enum control_command {
+	CONTROL_STATUS,
+	CONTROL_REBUILD,
+	CONTROL_PRUNE,
+	CONTROL_REQUEUE,
+	CONTROL_ALERT_TEST,
+	CONTROL_ALERT_ACK,
+	CONTROL_ALERT_RETRY,
+};
 
 struct control_request {
 	enum control_command command;
@@ -36,6 +47,8 @@ struct control_request {
 	unsigned int what; /* REQUEUE_… */
 	char source[CONTROL_SOURCE_MAX + 1]; /* "": all */
 	enum ingest_reason reason; /* NONE: all */
+	/* alert-… */
+	char name[CONTROL_SOURCE_MAX + 1]; /* "": none given */
 };
 
 /* Outcomes of the calls below. */

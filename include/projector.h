@@ -41,4 +41,7 @@ MUST_CHECK int projector_copy_sealed(struct projector *p, int64_t after_key, int
  * the caller's transaction, which must be rolled back after a failure. Not while the ledger is
  * being rebuilt: what is put into the old one would be lost. */
 MUST_CHECK int projector_fold_skipped(struct projector *p, int64_t seq);
+/* Tells alerts of what the live fold folds; NULL: nobody. Writer thread. */
+struct alert;
+void projector_set_alert(struct projector *p, struct alert *alert);
 int64_t projector_folded_seq(const struct projector *p);

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "alert.h"
 #include "base.h"
 #include "storage.h"
 
@@ -99,11 +100,15 @@ struct writer_health {
 	bool prune_waits; /* the clock jumped: pruning waits for writer_request_prune */
 	int64_t rebuild_seq, rebuild_target_seq; /* folded anew up to, of */
 	int64_t pruned_events, pruned_sandboxes; /* since start */
+	struct alert_figures alerts;
 	int rebuild_error; /* how the last rebuild ended; 0: well, or none */
 };
 void writer_health(struct writer *w, struct writer_health *ret);
 /* The retention horizon, for judging. Any thread, cheap. */
 int64_t writer_horizon(struct writer *w);
+
+/* Alerts, for whoever sends them; as long as the writer. */
+struct alert *writer_alert(struct writer *w);
 
 /* Finishes what is queued, folds what is pending (bounded), stops the thread. Jobs submitted later
  * get -ESHUTDOWN. */

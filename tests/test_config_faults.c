@@ -34,8 +34,8 @@ static void names_what_an_unknown_name_was_meant_to_be(void **state)
 		{ "[lgo]\nlevel = info\n", 1, "did you mean [log]?" },
 		{ "[sources a]\nfoo = 1\n", 1, "did you mean [source NAME]?" },
 		{ "[e2b]\napi_key_file = /x\n", 1, "unknown section \"e2b\"" },
-		{ "[alert x]\nwhen = 1\n", 1, "unknown section \"alert\"" },
-		{ "[notify x]\nurl = 1\n", 1, "unknown section \"notify\"" },
+		{ "[frobnicate x]\nwhen = 1\n", 1, "unknown section \"frobnicate\"" },
+		{ "[fathom x]\nurl = 1\n", 1, "unknown section \"fathom\"" },
 	};
 	expect_faults(faults, ARRAY_SIZE(faults));
 }

@@ -102,7 +102,7 @@ static void mistakes_are_told_by_name(void **state)
 	expect_usage("events --format xml", "--format");
 	expect_usage("send --failed=yes", "takes no value");
 	expect_usage("events --limit 1 --limit 2", "twice");
-	expect_usage("help events more", "unexpected argument: more");
+	expect_usage("help events more again", "unexpected argument: again");
 	expect_usage("events -x", "unknown option: -x");
 }
 

@@ -1,0 +1,52 @@
+/* What the files of alert share. */
+#pragma once
+
+#include "alert.h"
+#include "config.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define ALERT_BUCKETS 1024 /* above any slice of the fold */
+#define ALERT_SLICE_US 3000
+
+struct alert {
+	struct storage *s;
+	const struct config *config;
+	struct storage_alert_position at;
+	int64_t since_ms; /* the rules were read: silence before does not count */
+	bool wants_buckets;
+	struct alert_bucket {
+		int64_t time_s, template_key, team_key, executions, failed;
+	} buckets[ALERT_BUCKETS];
+	size_t n_buckets;
+	int64_t looked_ms[CONFIG_ALERTS_MAX], pruned_ms, after_key;
+	size_t next_rule;
+	bool is_dirty; /* something was posted */
+	struct storage_alert track; /* large: one at a time */
+
+	pthread_mutex_t lock; /* the waker */
+	void (*wake)(void *ctx);
+	void *wake_ctx;
+	atomic_llong fired, resolved, sent, failed_attempts, given_up;
+	atomic_llong firing, waiting, failed, oldest_unsent_ms;
+};
+
+/* Puts a notification into the outbox and takes note in the track; saves it. */
+MUST_CHECK int alert_post(struct alert *a, const struct config_alert *rule,
+			  struct storage_alert *track, enum alert_state state, double threshold,
+			  int64_t now_ms);
+/* Adds to the first few samples. */
+struct alert_note {
+	int64_t seq, time_ms;
+	struct span event_id, execution_id, sandbox_id, run_id, status, error_name, error_value;
+};
+void alert_append_sample(struct storage_alert *track, const struct alert_note *note);
+/* Names and severity as configured. */
+MUST_CHECK int alert_load(struct alert *a, const struct config_alert *rule, int64_t template_key,
+			  enum storage_alert_part part, struct storage_alert *track);
+
+/* Rejections and quarantine behind the position. */
+MUST_CHECK int alert_look_at_deliveries(struct alert *a, int64_t now_ms);
+/* Measures the level of a rule. */
+MUST_CHECK int alert_measure(struct alert *a, const struct config_alert *rule, int64_t now_ms);

@@ -1,0 +1,277 @@
+/* Alerts from the log to the outbox, with a real store; what fails and who crashes included.
+ * Sending is not here: a notification is taken and reported as the alerter does.
+ */
+#include "alert.h"
+
+#include "storage_fixture.h"
+
+#include "clock.h"
+
+#define RULES                                                                                      \
+	"[source e2b]\npath = /e2b\n[template tpl-a]\nalias = nice\nvcpu = 2\nmemory_mb = 512\n"   \
+	"[notify ops]\nkind = webhook\nurl = http://127.0.0.1:1/\n"                                \
+	"[notify pager]\nkind = webhook\nurl = http://127.0.0.1:1/\n"                              \
+	"[notify off]\nkind = slack\n"
+#define FAILED                                                                                     \
+	RULES "[alert failed]\non = execution_failed\nnotify = ops, pager, off\n"                  \
+	      "[alert lost]\non = sandbox_failed\nnotify = ops\n"
+
+static struct alert *begin_alerts(struct world *w, const char *config)
+{
+	struct alert *a = NULL;
+	begin_ledger(w, config);
+	assert_int_equal(alert_new(w->s, &a), 0);
+	alert_set_config(a, w->config);
+	projector_set_alert(w->p, a);
+	return a;
+}
+
+static void free_alert(struct alert **a)
+{
+	alert_free(*a);
+}
+#define ALERTS CLEANUP(free_alert) struct alert
+
+static void tell_failure(struct world *w, const char *execution, int64_t time_ms)
+{
+	char id[CLOCK_TEXT_MAX + 64], time[CLOCK_TEXT_MAX], data[512];
+	static int n;
+	(void)clock_format_ms(time_ms, time);
+	(void)snprintf(id, sizeof(id), "event-%d", n++);
+	(void)snprintf(
+		data, sizeof(data),
+		"{\"code_execution\":{\"execution_id\":\"%s\",\"duration_ms\":5,\"status\":"
+		"\"error\",\"error\":{\"name\":\"E\",\"value\":\"\\u0001 \\\"quoted\\\"\"}}}",
+		execution);
+	PARCEL p;
+	p = (struct parcel) { 0 };
+	const struct told t = { .id = id,
+				.type = "sandbox.code_executed",
+				.time = time,
+				.sandbox = "sb1",
+				.template = "tpl-a",
+				.data = data };
+	init_parcel_owned(&p, write_body(&t), time_ms);
+	assert_int_equal(put(w, &p), STORAGE_STORED);
+}
+
+static int take(struct world *w, const char *target, int64_t now_ms, struct storage_notice *ret)
+{
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(alert_seal(w->s, now_ms), 0);
+	int r = storage_outbox_take(w->s, target, now_ms, ret);
+	assert_true(r >= 0);
+	assert_int_equal(storage_commit(w->s), 0);
+	return r;
+}
+
+static void report(struct world *w, const struct storage_notice *n,
+		   enum storage_outbox_status status, int64_t at_ms)
+{
+	const struct storage_outbox_result x = { n->id, n->target, status, at_ms, "why" };
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_outbox_report(w->s, &x), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+}
+
+/* ------------------------------------------------------------------------- */
+
+static void gathers_what_comes_with_the_first_and_tells_it_once(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, FAILED);
+	CLEANUP_FREE struct storage_notice *n = malloc(sizeof(*n));
+	int64_t now_ms = clock_unix_ms();
+	for (int i = 0; i < 7; i++) {
+		char id[16];
+		(void)snprintf(id, sizeof(id), "x%d", i % 6); /* one is reported twice */
+		tell_failure(w, id, now_ms);
+	}
+	(void)fold_all(w);
+	expect_rows(
+		w,
+		"SELECT rule, template, state, target, status FROM notifications ORDER BY target",
+		"failed|tpl-a|firing|ops|waiting\nfailed|tpl-a|firing|pager|waiting");
+	assert_int_equal(take(w, "ops", now_ms, n), 0);
+	now_ms = clock_unix_ms() + ALERT_GATHER_MS;
+	assert_int_equal(take(w, "ops", now_ms, n), 1);
+	struct alert_parcel *p;
+	assert_int_equal(alert_parcel_new(n, "here", &p), 0);
+	assert_string_equal(p->message.summary, "6 executions failed in tpl-a");
+	assert_int_equal(p->message.count, 6);
+	assert_int_equal(p->message.total, 6);
+	assert_int_equal(p->message.n_samples, ALERT_SAMPLES_MAX);
+	assert_string_equal(p->message.samples[4].execution_id, "x4");
+	assert_string_equal(p->message.samples[0].error_value, "\x01 \"quoted\"");
+	assert_non_null(strstr(p->message.query, "e2b-hookctl failures --since 20"));
+	alert_parcel_free(p);
+	report(w, n, STORAGE_SENT, now_ms);
+	assert_int_equal(take(w, "ops", now_ms, n), 0);
+	assert_int_equal(take(w, "pager", now_ms, n), 1);
+	expect_rows(w, "SELECT state, not_told, total FROM alerts", "firing|0|6");
+}
+
+/* What was not reported, as after a crash, is taken again under the same id. */
+static void keeps_the_order_of_a_rule_and_target_and_no_other(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, FAILED);
+	CLEANUP_FREE struct storage_notice *n = malloc(sizeof(*n));
+	int64_t now_ms = clock_unix_ms();
+	tell_failure(w, "x1", now_ms);
+	(void)fold_all(w);
+	assert_int_equal(take(w, "ops", now_ms + 1000, n), 1);
+	char id[40];
+	(void)snprintf(id, sizeof(id), "%s", n->notification_id);
+	tell_failure(w, "x2", now_ms);
+	(void)fold_all(w);
+	assert_int_equal(alert_tick(a, now_ms + 2 * 3600000), 0); /* over by then: resolved */
+	assert_int_equal(take(w, "ops", now_ms + 8000000, n), 1);
+	assert_string_equal(n->notification_id, id);
+	assert_int_equal(n->attempts, 2);
+	report(w, n, STORAGE_WAITING, now_ms + 9000000);
+	assert_int_equal(take(w, "ops", now_ms + 8000000, n), 0);
+	tell(w, (struct told) { .id = "k1",
+				.type = "sandbox.killed",
+				.time = "2026-11-20T09:00:00Z",
+				.sandbox = "sb9",
+				.data = "{\"kill_reason\":\"orphaned\"}" });
+	(void)fold_all(w);
+	/* Old: a summary, once no more comes. */
+	assert_int_equal(alert_tick(a, clock_unix_ms() + 10001), 0);
+	assert_int_equal(take(w, "ops", now_ms + 8000000, n), 1);
+	assert_string_equal(n->alert.rule, "lost");
+	assert_int_equal(n->state, ALERT_SUMMARY);
+	report(w, n, STORAGE_SENT, now_ms);
+	assert_int_equal(take(w, "ops", now_ms + 9000000, n), 1);
+	assert_string_equal(n->notification_id, id);
+	report(w, n, STORAGE_SENT, now_ms + 9000000);
+	expect_rows(w,
+		    "SELECT rule, state, occurred, total FROM notifications WHERE target = 'ops'"
+		    " ORDER BY id",
+		    "failed|firing|1|1\nfailed|resolved|1|2\nlost|summary|1|1");
+}
+
+static void raises_nothing_twice_whenever_the_disk_fails(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, FAILED);
+	int64_t now_ms = clock_unix_ms();
+	int64_t failures = 0;
+	for (long n = 1; n < 60; n++) {
+		char id[16];
+		bool more;
+		(void)snprintf(id, sizeof(id), "y%ld", n);
+		tell_failure(w, id, now_ms);
+		disk_break(n % 20 + 1, EIO, false);
+		failures += projector_step(w->p, 1000000, 100, &more) < 0;
+		disk_mend();
+		(void)fold_all(w);
+	}
+	assert_true(failures > 0);
+	expect_rows(w, "SELECT state, total FROM alerts", "firing|59");
+	expect_rows(w, "SELECT count(*) FROM notifications WHERE target = 'ops'", "1");
+}
+
+static void begins_where_the_store_stands_after_a_restore(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, FAILED);
+	int64_t now_ms = clock_unix_ms();
+	tell_failure(w, "x1", now_ms);
+	(void)fold_all(w);
+	tell_failure(w, "x2", now_ms); /* stored, not folded */
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_alert_forget(w->s), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+	(void)fold_all(w);
+	expect_rows(w, "SELECT count(*) FROM alerts", "0");
+	expect_rows(w, "SELECT DISTINCT status FROM notifications", "dropped");
+	tell_failure(w, "x3", now_ms);
+	(void)fold_all(w);
+	expect_rows(w, "SELECT state, total FROM alerts", "firing|1");
+}
+
+static void says_when_the_day_of_a_budget_is_over(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, RULES "[alert money]\non = budget\nnotify = ops\n"
+					  "daily_usd = 0.000001\nmonthly_usd = 1000\n");
+	char from[CLOCK_TEXT_MAX], to[CLOCK_TEXT_MAX];
+	int64_t now_ms = clock_unix_ms();
+	(void)clock_format_ms(now_ms - 2000, from);
+	(void)clock_format_ms(now_ms, to);
+	tell(w, (struct told) { .id = "a",
+				.type = "sandbox.created",
+				.time = from,
+				.sandbox = "sb1",
+				.run = "run1",
+				.template = "tpl-a",
+				.in_2100 = true });
+	tell(w, (struct told) { .id = "b",
+				.type = "sandbox.killed",
+				.time = to,
+				.sandbox = "sb1",
+				.run = "run1",
+				.template = "tpl-a",
+				.in_2100 = true });
+	(void)fold_all(w);
+	assert_int_equal(alert_tick(a, now_ms), 0);
+	expect_rows(w, "SELECT rule, period, state, template FROM alerts", "money|daily|firing|-");
+	alert_set_config(a, w->config); /* looks at once */
+	assert_int_equal(alert_tick(a, now_ms + 86400000), 0);
+	expect_rows(w, "SELECT period, state FROM alerts", "daily|resolved");
+	expect_rows(w, "SELECT state FROM notifications ORDER BY id", "firing\nresolved");
+}
+
+static void forgets_what_rules_that_are_gone_knew(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, FAILED);
+	tell_failure(w, "x1", clock_unix_ms());
+	(void)fold_all(w);
+	struct config *without = load_config(RULES);
+	alert_set_config(a, without);
+	assert_int_equal(alert_tick(a, clock_unix_ms()), 0);
+	expect_rows(w, "SELECT count(*) FROM alerts", "0");
+	/* What it said is still sent, as far as it was gathered. */
+	CLEANUP_FREE struct storage_notice *n = malloc(sizeof(*n));
+	assert_int_equal(take(w, "ops", clock_unix_ms() + 1000, n), 1);
+	assert_int_equal(n->alert.track.count, 1);
+	config_unref(without);
+}
+
+static void gives_up_after_a_day_and_tries_again_on_request(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, FAILED);
+	int64_t n, now_ms = clock_unix_ms();
+	tell_failure(w, "x1", now_ms);
+	(void)fold_all(w);
+	assert_int_equal(alert_tick(a, now_ms + 25 * INT64_C(3600000)), 0);
+	expect_rows(w, "SELECT DISTINCT status FROM notifications WHERE state = 'firing'",
+		    "failed");
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_outbox_retry(w->s, "ops", now_ms, &n), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+	expect_rows(
+		w,
+		"SELECT target, status FROM notifications WHERE state = 'firing' ORDER BY target",
+		"ops|waiting\npager|failed");
+}
+
+#define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, begin_store, end_world)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		STORE_TEST(gathers_what_comes_with_the_first_and_tells_it_once),
+		STORE_TEST(keeps_the_order_of_a_rule_and_target_and_no_other),
+		STORE_TEST(raises_nothing_twice_whenever_the_disk_fails),
+		STORE_TEST(begins_where_the_store_stands_after_a_restore),
+		STORE_TEST(says_when_the_day_of_a_budget_is_over),
+		STORE_TEST(forgets_what_rules_that_are_gone_knew),
+		STORE_TEST(gives_up_after_a_day_and_tries_again_on_request),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
