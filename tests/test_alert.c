@@ -30,7 +30,7 @@ static void free_alert(struct alert **a)
 {
 	alert_free(*a);
 }
-#define ALERTS CLEANUP(free_alert) struct alert
+#define ALERTS CLEANUP(free_alert) UNUSED struct alert
 
 static void tell_failure(struct world *w, const char *execution, int64_t time_ms)
 {

@@ -37,6 +37,8 @@ CREATE TABLE alert (
     samples TEXT NOT NULL                    -- JSON: the first few since the last notification
 ) STRICT;
 CREATE UNIQUE INDEX alert_identity ON alert (rule, template_key, part);
+CREATE INDEX alert_time ON alert (since_ms / 1000);
+CREATE INDEX alert_template ON alert (template_key, since_ms / 1000);
 
 -- Occurrences that were counted: reports of one execution under several event ids count once. The latest 100,000.
 CREATE TABLE alert_event (
@@ -77,6 +79,7 @@ CREATE TABLE notification (
     samples TEXT NOT NULL
 ) STRICT;
 CREATE INDEX notification_time ON notification (made_ms / 1000);
+CREATE INDEX notification_template ON notification (template_key, made_ms / 1000);
 CREATE INDEX notification_gathers ON notification (id) WHERE gathers = 1;
 
 CREATE TABLE outbox (
