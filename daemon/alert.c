@@ -347,23 +347,31 @@ static struct alert_names names_of(const struct alert *a, const struct event *e)
 	return names;
 }
 
+static int hold_against(struct alert *a, const struct config_alert *rule, int64_t seq,
+			const struct event *e, const struct ledger_dims *dims)
+{
+	struct alert_names names = names_of(a, e);
+	bool is_new;
+	if (!alert_rule_matches(&rule->rule, e, &names))
+		return 0;
+	int r = storage_alert_is_new(a->s, rule->name, alert_rule_identity(&rule->rule, e, seq),
+				     &is_new);
+	if (r < 0 || !is_new)
+		return r;
+	struct alert_note note = note_of(seq, e);
+	return occurred(a, rule, dims->template_key, &note, clock_unix_ms());
+}
+
 int alert_observe(struct alert *a, int64_t seq, const struct event *e,
 		  const struct ledger_dims *dims)
 {
 	if (seq <= a->at.seq || !a->config || a->config->n_alerts == 0)
 		return 0;
-	struct alert_names names = names_of(a, e);
-	int64_t now_ms = clock_unix_ms();
 	for (size_t i = 0; i < a->config->n_alerts; i++) {
 		const struct config_alert *rule = &a->config->alerts[i];
-		bool is_new;
-		if (!alert_rule_matches(&rule->rule, e, &names))
+		if (!alert_rule_wants(&rule->rule, e))
 			continue;
-		int r = storage_alert_is_new(a->s, rule->name,
-					     alert_rule_identity(&rule->rule, e, seq), &is_new);
-		struct alert_note note = note_of(seq, e);
-		if (r == 0 && is_new)
-			r = occurred(a, rule, dims->template_key, &note, now_ms);
+		int r = hold_against(a, rule, seq, e, dims);
 		if (r < 0)
 			return r;
 	}

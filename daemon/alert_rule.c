@@ -69,32 +69,36 @@ static bool is_failed_execution(const struct alert_rule *rule, const struct even
 	       (e->execution.final || !rule->final_only);
 }
 
-bool alert_rule_matches(const struct alert_rule *rule, const struct event *e,
-			const struct alert_names *names)
+bool alert_rule_wants(const struct alert_rule *rule, const struct event *e)
 {
-	bool matches = false;
 	if (e->kind == EVENT_TEST)
 		return false;
 	switch (rule->on) {
 	case ALERT_ON_EXECUTION_FAILED:
-		matches = is_failed_execution(rule, e);
-		break;
+		return is_failed_execution(rule, e);
 	case ALERT_ON_SANDBOX_FAILED:
-		matches = e->kind == EVENT_KILLED && e->kill_reason.s &&
-			  glob_list_match(&rule->reasons, e->kill_reason);
-		break;
+		return e->kind == EVENT_KILLED && e->kill_reason.s &&
+		       glob_list_match(&rule->reasons, e->kill_reason);
 	case ALERT_ON_UNKNOWN_TEMPLATE:
-		matches = names->template_id.s && !names->template_is_configured;
-		break;
+		return true;
 	case ALERT_ON_FAILURE_RATE:
 	case ALERT_ON_RUNAWAY:
 	case ALERT_ON_BUDGET:
 	case ALERT_ON_SILENCE:
 	case ALERT_ON_REJECTED:
 	case ALERT_ON_QUARANTINED:
-		break;
+		return false;
 	}
-	return matches && alert_rule_covers(rule, names);
+	return false;
+}
+
+bool alert_rule_matches(const struct alert_rule *rule, const struct event *e,
+			const struct alert_names *names)
+{
+	if (rule->on == ALERT_ON_UNKNOWN_TEMPLATE &&
+	    (!names->template_id.s || names->template_is_configured))
+		return false;
+	return alert_rule_wants(rule, e) && alert_rule_covers(rule, names);
 }
 
 static uint64_t hash(uint64_t h, const void *bytes, size_t len)

@@ -56,6 +56,9 @@ struct alert_names {
 };
 /* Does the rule take these templates and teams? */
 bool alert_rule_covers(const struct alert_rule *rule, const struct alert_names *names);
+/* Could the event be what the rule waits for, whatever its template? Cheap: asked of every event.
+ */
+bool alert_rule_wants(const struct alert_rule *rule, const struct event *event);
 /* Is this stored event what the rule waits for? Test events never are. */
 bool alert_rule_matches(const struct alert_rule *rule, const struct event *event,
 			const struct alert_names *names);
