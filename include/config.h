@@ -16,7 +16,7 @@
 #include "pricing.h"
 #include "signature.h"
 
-#define CONFIG_DEFAULT_PATH HOOKD_SYSCONFDIR "/e2b-hookd/config.ini" /* /etc, unless built for another */
+#define CONFIG_DEFAULT_PATH HOOKD_SYSCONFDIR "/e2b-hookd/config.ini" /* /etc by default */
 #define CONFIG_LISTEN_MAX 16
 #define CONFIG_SOURCES_MAX 64
 #define CONFIG_TEMPLATES_MAX 4096
