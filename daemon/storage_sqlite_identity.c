@@ -13,6 +13,8 @@
 #define REMEMBERED 131072 /* ids; the index is written when half of them are not in it */
 #define BATCH_MAX 16384
 #define SLICE_ROWS 1000 /* about 2 ms */
+#define UNDONE_MAX                                                                                 \
+	1024 /* above any transaction: one that is undone has made so many be forgotten */
 
 _Static_assert(REMEMBERED / 2 > STORAGE_RECENT_IDS / 2, "the latest ids stay in memory");
 
@@ -217,7 +219,7 @@ bool storage_sqlite_identity_wants_indexing(const struct storage *s)
 
 bool storage_sqlite_identity_is_full(const struct storage *s)
 {
-	return s->now.position.stored_seq - s->identity->indexed_seq >= REMEMBERED;
+	return s->now.position.stored_seq - s->identity->indexed_seq >= REMEMBERED - UNDONE_MAX;
 }
 
 static int compare(const void *a, const void *b)
@@ -251,6 +253,9 @@ static int read_batch(struct storage *s, struct identity *x)
 	}
 	if (statement)
 		(void)sqlite3_reset(statement);
+	/* What followed was pruned already. */
+	if (r == 0 && x->n_batch < BATCH_MAX)
+		x->batch_until_seq = s->now.position.stored_seq;
 	if (r < 0)
 		x->n_batch = 0;
 	else

@@ -151,6 +151,8 @@ const struct config_template *config_template_by_alias(const struct config *conf
 const struct config_source *config_source_by_path(const struct config *config, const char *path);
 const struct config_source *config_source_by_name(const struct config *config, const char *name);
 
+/* Do both make the same ledger of the same events? */
+bool config_same_terms(const struct config *a, const struct config *b);
 /* What a reload cannot change (listeners, store path, limits …): writes the "section.key" names
  * that differ, comma-separated, to buf (cut where it is full); returns their count. */
 size_t config_restart_needed(const struct config *now, const struct config *next, char *buf,
