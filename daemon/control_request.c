@@ -415,6 +415,14 @@ static int append_figures(struct buffer *b, const struct control *c, const struc
 		{ "pruned_events", h->pruned_events },
 		{ "pruned_sandboxes", h->pruned_sandboxes },
 		{ "requeuing", atomic_load(&c->is_requeuing), .is_bool = true },
+		{ "longest_fold_us", h->slices[WRITER_SLICE_FOLD].longest_us },
+		{ "longest_rebuild_us", h->slices[WRITER_SLICE_REBUILD].longest_us },
+		{ "longest_retention_us", h->slices[WRITER_SLICE_RETENTION].longest_us },
+		{ "longest_upkeep_us", h->slices[WRITER_SLICE_UPKEEP].longest_us },
+		{ "rebuild_slices", h->slices[WRITER_SLICE_REBUILD].n },
+		{ "rebuild_us", h->slices[WRITER_SLICE_REBUILD].total_us },
+		{ "retention_slices", h->slices[WRITER_SLICE_RETENTION].n },
+		{ "retention_us", h->slices[WRITER_SLICE_RETENTION].total_us },
 	};
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(figures); i++)

@@ -24,6 +24,7 @@
 #define TICK_SANDBOXES_MAX 256
 #define NAME_MAX_LEN 160
 #define OFFERED 2048 /* events kept as read; a power of two, above what is pending at rest */
+#define OFFERED_BODY_MAX (16 * 1024) /* a larger one comes from the log: so memory has a bound */
 
 /* What the configuration says of a key; direct-mapped, a miss costs a query. */
 #define TERMS_CACHED 64 /* a power of two */
@@ -189,6 +190,8 @@ void projector_offer(struct projector *p, int64_t seq, const struct storage_deli
 	struct projector_offer *offer = place_of(p, seq);
 	struct span source = { delivery->source, strlen(delivery->source) };
 	int64_t source_key;
+	if (delivery->body.len > OFFERED_BODY_MAX)
+		return;
 	if (offer->read || storage_key(p->s, STORAGE_SOURCE, source, &source_key) < 0)
 		return; /* far behind: it comes from the log */
 	*offer = (struct projector_offer) { seq, source_key, delivery->received_unix_ms,
@@ -660,17 +663,19 @@ static int copy_one(struct projector *p, const struct storage_sealed *sealed, in
 	return r < 0 ? r : p->term_error;
 }
 
-int projector_copy_sealed(struct projector *p, int64_t after_key, int64_t *ret_key, bool *ret_more)
+int projector_copy_sealed(struct projector *p, int64_t after_key, int64_t budget_us,
+			  int64_t *ret_key, bool *ret_more)
 {
 	struct storage_sealed sealed[COPY_SANDBOXES];
-	size_t n;
+	size_t n, n_copied = 0;
+	int64_t deadline_us = clock_mono_us() + budget_us;
 	p->term_error = 0;
 	int r = storage_begin(p->s, false);
 	if (r < 0)
 		return r;
 	r = storage_sealed_sandboxes(p->s, after_key, ARRAY_SIZE(sealed), sealed, &n);
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = copy_one(p, &sealed[i], clock_unix_ms());
+	while (r == 0 && n_copied < n && (n_copied == 0 || clock_mono_us() < deadline_us))
+		r = copy_one(p, &sealed[n_copied++], clock_unix_ms());
 	if (r == 0)
 		r = storage_commit(p->s);
 	if (r < 0) {
@@ -679,7 +684,7 @@ int projector_copy_sealed(struct projector *p, int64_t after_key, int64_t *ret_k
 	}
 	*ret_more = n > 0;
 	if (n > 0)
-		*ret_key = sealed[n - 1].key;
+		*ret_key = sealed[n_copied - 1].key;
 	return 0;
 }
 

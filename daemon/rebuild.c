@@ -1,5 +1,9 @@
 /* A small machine of phases; each step is one transaction. Because it runs on the thread that also
- * runs the live fold, "caught up" cannot change between being seen and the swap. */
+ * runs the live fold, "caught up" cannot change between being seen and the swap.
+ *
+ * position.rebuild tells the next process what became of it: 0 none wanted, 1 wanted, and one more
+ * for each process that began it and did not come to its end, nor took it back in rebuild_stop: it
+ * died. */
 #include "rebuild.h"
 
 #include "log.h"
@@ -9,7 +13,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define TRIES_MAX 2
+#define WANTED 1
+#define DEATHS_MAX 2
+#define RESERVE_BYTES (INT64_C(64) << 20) /* left to deliveries on the disk */
 
 enum phase { REBUILD_IDLE, REBUILD_CREATE, REBUILD_COPY, REBUILD_FOLD, REBUILD_GIVE_UP };
 
@@ -18,6 +24,7 @@ struct rebuild {
 	struct projector *projector;
 	enum phase phase;
 	int64_t copied_key, seq;
+	bool is_counted; /* position.rebuild counts this process */
 	bool trash; /* there may be replaced tables */
 	int error;
 };
@@ -34,7 +41,7 @@ int rebuild_new(struct storage *s, struct projector *projector, struct rebuild *
 	rebuild->s = s;
 	rebuild->projector = projector;
 	rebuild->trash = true;
-	if (at.rebuild > TRIES_MAX)
+	if (at.rebuild >= WANTED + DEATHS_MAX)
 		rebuild->phase = REBUILD_GIVE_UP;
 	else if (at.rebuild > 0 || at.fold_version < storage_fold_version())
 		rebuild->phase = REBUILD_CREATE;
@@ -55,9 +62,20 @@ int rebuild_request(struct rebuild *r)
 	return 0;
 }
 
+void rebuild_begin_anew(struct rebuild *r)
+{
+	if (rebuild_is_reading(r))
+		r->phase = REBUILD_CREATE;
+}
+
 bool rebuild_is_running(const struct rebuild *r)
 {
 	return r->phase != REBUILD_IDLE;
+}
+
+bool rebuild_is_reading(const struct rebuild *r)
+{
+	return r->phase != REBUILD_IDLE && r->phase != REBUILD_GIVE_UP;
 }
 
 bool rebuild_has_work(const struct rebuild *r)
@@ -91,8 +109,8 @@ static int create(struct rebuild *r)
 {
 	struct storage_position at;
 	int status = storage_position(r->s, &at);
-	if (status == 0)
-		status = storage_set_rebuild(r->s, at.rebuild + 1);
+	if (status == 0 && !r->is_counted)
+		status = storage_set_rebuild(r->s, base_max_i64(at.rebuild, WANTED) + 1);
 	return status < 0 ? status : storage_shadow_create(r->s);
 }
 
@@ -113,15 +131,30 @@ static int begin(struct rebuild *r)
 	if (status < 0)
 		return status;
 	log_say(LOG_LEVEL_NOTICE, "rebuilding the ledger from the stored events");
+	r->is_counted = true;
 	r->copied_key = r->seq = 0;
 	r->phase = REBUILD_COPY;
 	return 0;
 }
 
-static int copy(struct rebuild *r)
+/* The store grows by a second ledger: deliveries must not find the disk full because of it. */
+static int leave_room(struct rebuild *r)
+{
+	struct storage_stats disk;
+	struct storage_space file;
+	int status = storage_space(r->s, &file);
+	storage_stats(r->s, &disk);
+	if (status < 0 || disk.free_bytes < 0)
+		return status;
+	int64_t reserve = base_min_i64(RESERVE_BYTES, file.used_bytes / 4);
+	return disk.free_bytes + file.free_bytes < reserve ? -ENOSPC : 0;
+}
+
+static int copy(struct rebuild *r, int64_t budget_us)
 {
 	bool more;
-	int status = projector_copy_sealed(r->projector, r->copied_key, &r->copied_key, &more);
+	int status = projector_copy_sealed(r->projector, r->copied_key, budget_us, &r->copied_key,
+					   &more);
 	if (status == 0 && !more)
 		r->phase = REBUILD_FOLD;
 	return status;
@@ -140,6 +173,7 @@ static int fold(struct rebuild *r, int64_t budget_us)
 		return status;
 	log_line(LOG_LEVEL_NOTICE, "the ledger was rebuilt", LOG_NUM("events", at.folded_seq));
 	r->phase = REBUILD_IDLE;
+	r->is_counted = false;
 	r->trash = true;
 	return 0;
 }
@@ -154,44 +188,77 @@ static int give_up(struct rebuild *r)
 	log_line(LOG_LEVEL_ERROR, "the rebuild was given up; the ledger stays as it was",
 		 LOG_TEXT("error", strerror(-r->error)), LOG_NUM("after_seq", r->seq));
 	r->phase = REBUILD_IDLE;
+	r->is_counted = false;
 	r->trash = true;
 	return 0;
 }
 
 static int empty(struct rebuild *r)
 {
+	bool more = true;
 	int status = storage_begin(r->s, false);
 	if (status < 0)
 		return status;
-	status = storage_empty_trash(r->s, &r->trash);
+	status = storage_empty_trash(r->s, &more);
 	if (status == 0)
 		status = storage_commit(r->s);
 	if (status < 0)
 		storage_rollback(r->s);
+	else
+		r->trash = more;
 	return status;
+}
+
+static int read_on(struct rebuild *r, int64_t budget_us)
+{
+	int status = leave_room(r);
+	if (status < 0)
+		return status;
+	switch (r->phase) {
+	case REBUILD_CREATE:
+		return begin(r);
+	case REBUILD_COPY:
+		return copy(r, budget_us);
+	case REBUILD_FOLD:
+		return fold(r, budget_us);
+	case REBUILD_IDLE:
+	case REBUILD_GIVE_UP:
+		break;
+	}
+	return 0;
+}
+
+/* A full disk ends it, too: what it wrote so far is what deliveries lack. */
+static bool ends_it(int status)
+{
+	return status < 0 && (status == -ENOSPC || !storage_is_failure(status));
 }
 
 int rebuild_step(struct rebuild *r, int64_t budget_us)
 {
-	int status = 0;
-	switch (r->phase) {
-	case REBUILD_IDLE:
-		return r->trash ? empty(r) : 0;
-	case REBUILD_CREATE:
-		status = begin(r);
-		break;
-	case REBUILD_COPY:
-		status = copy(r);
-		break;
-	case REBUILD_FOLD:
-		status = fold(r, budget_us);
-		break;
-	case REBUILD_GIVE_UP:
+	if (r->phase == REBUILD_GIVE_UP)
 		return give_up(r);
-	}
-	if (status == 0 || storage_is_failure(status))
+	if (r->phase == REBUILD_IDLE)
+		return r->trash ? empty(r) : 0;
+	int status = read_on(r, budget_us);
+	if (!ends_it(status))
 		return status;
 	r->error = status;
 	r->phase = REBUILD_GIVE_UP;
 	return 0;
+}
+
+static int uncount(struct rebuild *r)
+{
+	struct storage_position at;
+	int status = storage_position(r->s, &at);
+	return status < 0 ? status : storage_set_rebuild(r->s, at.rebuild - 1);
+}
+
+int rebuild_stop(struct rebuild *r)
+{
+	int status = r->is_counted ? in_transaction(r, uncount) : 0;
+	if (status == 0)
+		r->is_counted = false;
+	return status;
 }

@@ -13,6 +13,9 @@
 #define LEAP_S INT64_C(86400)
 #define SLICE_EVENTS 32 /* some 2 ms */
 #define VACUUM_PAGES 64 /* in a slice */
+#define YOUNG_S                                                                                    \
+	60 /* by size nothing goes that came just now: its repeats, and what is late, still come   \
+	    */
 #define KEEP_FREE_BYTES                                                                            \
 	(INT64_C(16) << 20) /* free space that is kept for new rows, not given back */
 
@@ -29,6 +32,7 @@ struct retention {
 	int64_t retention_s, ledger_retention_s, max_size;
 	enum phase phase;
 	int64_t seen_newest_s, seen_boot_s; /* where event time was, and when we saw it */
+	bool said_too_large;
 	struct retention_progress progress;
 };
 
@@ -187,13 +191,31 @@ static int by_age(struct retention *r)
 	return status;
 }
 
+/* Without payloads that could go, the ledger alone is larger than the limit. Said once. */
+static void judge_size(struct retention *r, const struct storage_space *space, size_t n_pruned)
+{
+	bool too_large = space->used_bytes > r->max_size && n_pruned == 0;
+	if (too_large && !r->said_too_large)
+		log_line(
+			LOG_LEVEL_WARNING,
+			"the store is larger than store.max_size and holds no payload older than a "
+			"minute: raise the limit, or lower store.ledger_retention",
+			LOG_NUM("used_bytes", space->used_bytes), LOG_NUM("max_size", r->max_size));
+	r->said_too_large = too_large || (r->said_too_large && space->used_bytes > r->max_size);
+}
+
 static int by_size(struct retention *r)
 {
-	struct storage_space space;
+	struct storage_position at;
+	struct storage_space space = { 0 };
 	size_t n = 0;
-	int status = r->max_size > 0 ? storage_space(r->s, &space) : 0;
+	int status = storage_position(r->s, &at);
+	if (status == 0 && r->max_size > 0)
+		status = storage_space(r->s, &space);
 	if (status == 0 && r->max_size > 0 && space.used_bytes > r->max_size)
-		status = prune_events(r, INT64_MAX, true, &n);
+		status = prune_events(r, at.newest_unix_s - YOUNG_S, true, &n);
+	if (status == 0 && r->max_size > 0)
+		judge_size(r, &space, n);
 	if (status == 0 && n == 0)
 		r->phase = RETENTION_SANDBOXES;
 	return status;

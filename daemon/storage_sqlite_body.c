@@ -8,6 +8,15 @@
 /* Whoever wants one body reads its whole block, so a block stays small; a larger body has one of
  * its own. */
 #define BLOCK_BYTES (64 * 1024)
+
+/* Of a long row SQLite keeps the part on a page of the tree that does not fill pages of its own:
+ * for pages of 4,096 bytes 489 bytes and what is left over (file format 1.6). A block that could be
+ * closed is, where little is left over: pages of the tree would stay half empty else. */
+#define ROOMY_BYTES (40 * 1024)
+#define ROW_HEAD 5
+#define PAGE_KEEPS 489
+#define PAGE_HOLDS 4092
+#define LEFT_OVER_MAX 300
 #define UUID_CHARS 36
 
 int storage_sqlite_body_flush(struct storage *s)
@@ -61,11 +70,18 @@ static int64_t find_id(struct span body, struct span id)
 	return found ? found - body.s : INT64_MIN;
 }
 
+static bool is_full(const struct storage_gathered *g)
+{
+	return g->len >= ROOMY_BYTES &&
+	       (g->len + ROW_HEAD - PAGE_KEEPS) % PAGE_HOLDS <= LEFT_OVER_MAX;
+}
+
 int storage_sqlite_body_add(struct storage *s, int64_t seq, struct span body, const char *id,
 			    struct storage_body_place *ret)
 {
 	struct storage_gathered *g = &s->gathered;
-	int r = g->len + body.len > BLOCK_BYTES ? storage_sqlite_body_flush(s) : 0;
+	bool full = g->len + body.len > BLOCK_BYTES || is_full(g);
+	int r = full ? storage_sqlite_body_flush(s) : 0;
 	if (r < 0)
 		return r;
 	if (g->len == 0)

@@ -1,5 +1,5 @@
-/* A batch for the index is read and sorted at once, then inserted over several slices; only the
- * last one moves indexed_seq, and all before are harmless: what is in the index twice remembered is
+/* A batch for the index is read in slices, sorted, then inserted in slices; only the last one moves
+ * indexed_seq, and all before are harmless: what is in the index twice remembered is
  * found once. The newest second that the index knows is kept in memory: events after it, nearly all
  * that come, need no look-up.
  */
@@ -10,11 +10,15 @@
 #include <errno.h>
 #include <string.h>
 
-#define REMEMBERED 131072 /* ids; the index is written when half of them are not in it */
-#define BATCH_MAX 16384
-#define SLICE_ROWS 1000 /* about 2 ms */
+#define REMEMBERED 131072 /* ids */
+#define WANTS_INDEXING 81920 /* so many that are not in the index: far enough from all */
+#define BATCH_MAX 49152 /* the larger, the fewer late events find full pages */
+#define READ_ROWS 4096
+#define INSERT_ROWS 1000 /* about 2 ms */
+#define UNDONE_MAX                                                                                 \
+	1024 /* above any transaction: one that is undone has made so many be forgotten */
 
-_Static_assert(REMEMBERED / 2 > STORAGE_RECENT_IDS / 2, "the latest ids stay in memory");
+_Static_assert(WANTS_INDEXING + BATCH_MAX <= REMEMBERED, "none is forgotten before it is indexed");
 
 struct entry {
 	int64_t time_s, seq;
@@ -30,6 +34,7 @@ struct identity {
 	/* the batch that is being inserted */
 	struct entry *batch;
 	size_t n_batch, n_inserted;
+	bool is_busy, is_reading; /* with a batch; not all of it is there yet */
 	int64_t batch_until_seq;
 };
 
@@ -212,12 +217,12 @@ int storage_sqlite_identity_prune(struct storage *s, const char *id, int64_t tim
 bool storage_sqlite_identity_wants_indexing(const struct storage *s)
 {
 	const struct identity *x = s->identity;
-	return x->n_batch || s->now.position.stored_seq - x->indexed_seq >= REMEMBERED / 2;
+	return x->is_busy || s->now.position.stored_seq - x->indexed_seq >= WANTS_INDEXING;
 }
 
 bool storage_sqlite_identity_is_full(const struct storage *s)
 {
-	return s->now.position.stored_seq - s->identity->indexed_seq >= REMEMBERED;
+	return s->now.position.stored_seq - s->identity->indexed_seq >= REMEMBERED - UNDONE_MAX;
 }
 
 static int compare(const void *a, const void *b)
@@ -230,7 +235,7 @@ static int compare(const void *a, const void *b)
 	return x->seq < y->seq ? -1 : x->seq > y->seq;
 }
 
-static int read_batch(struct storage *s, struct identity *x)
+static int begin_batch(struct identity *x)
 {
 	if (!x->batch)
 		x->batch = calloc(BATCH_MAX, sizeof(*x->batch));
@@ -238,24 +243,40 @@ static int read_batch(struct storage *s, struct identity *x)
 		return -ENOMEM;
 	x->n_batch = x->n_inserted = 0;
 	x->batch_until_seq = x->indexed_seq;
+	x->is_reading = true;
+	return 0;
+}
+
+static void take_entry(struct identity *x, sqlite3_stmt *statement)
+{
+	char id[EVENT_ID_MAX + 1];
+	struct entry *e = &x->batch[x->n_batch++];
+	storage_sqlite_id(statement, 2, id);
+	e->seq = x->batch_until_seq = sqlite3_column_int64(statement, 0);
+	e->time_s = sqlite3_column_int64(statement, 1);
+	e->hash = hash_id(x, id);
+}
+
+static int read_slice(struct storage *s, struct identity *x)
+{
+	size_t until = base_min_size(BATCH_MAX, x->n_batch + READ_ROWS);
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_IDENTITY_LATEST);
-	int r = storage_sqlite_bind(s, statement, "i", x->indexed_seq);
-	while (r == 0 && x->n_batch < BATCH_MAX && (r = storage_sqlite_step(s, statement)) == 1) {
-		char id[EVENT_ID_MAX + 1];
-		struct entry *e = &x->batch[x->n_batch++];
-		storage_sqlite_id(statement, 2, id);
-		e->seq = x->batch_until_seq = sqlite3_column_int64(statement, 0);
-		e->time_s = sqlite3_column_int64(statement, 1);
-		e->hash = hash_id(x, id);
+	int r = storage_sqlite_bind(s, statement, "i", x->batch_until_seq);
+	while (r == 0 && x->n_batch < until && (r = storage_sqlite_step(s, statement)) == 1) {
+		take_entry(x, statement);
 		r = 0;
 	}
 	if (statement)
 		(void)sqlite3_reset(statement);
 	if (r < 0)
-		x->n_batch = 0;
-	else
+		return r;
+	bool at_end = x->n_batch < until;
+	if (at_end) /* what followed was pruned already */
+		x->batch_until_seq = s->now.position.stored_seq;
+	x->is_reading = !at_end && x->n_batch < BATCH_MAX;
+	if (!x->is_reading)
 		qsort(x->batch, x->n_batch, sizeof(*x->batch), compare);
-	return r;
+	return 0;
 }
 
 static int insert_slice(struct storage *s, struct identity *x, size_t until)
@@ -284,18 +305,15 @@ static void took(struct identity *x, size_t until)
 	if (until < x->n_batch)
 		return;
 	x->indexed_seq = x->batch_until_seq;
-	x->n_batch = 0;
+	x->is_busy = false;
 }
 
-int storage_sqlite_identity_index(struct storage *s)
+static int insert_next(struct storage *s, struct identity *x)
 {
-	struct identity *x = s->identity;
-	int r = x->n_batch ? 0 : read_batch(s, x);
-	if (r == 0)
-		r = storage_begin(s, false);
+	int r = storage_begin(s, false);
 	if (r < 0)
 		return r;
-	size_t until = base_min_size(x->n_batch, x->n_inserted + SLICE_ROWS);
+	size_t until = base_min_size(x->n_batch, x->n_inserted + INSERT_ROWS);
 	r = insert_slice(s, x, until);
 	if (r == 0)
 		r = storage_commit(s);
@@ -304,4 +322,14 @@ int storage_sqlite_identity_index(struct storage *s)
 	else
 		took(x, until);
 	return r;
+}
+
+int storage_sqlite_identity_index(struct storage *s)
+{
+	struct identity *x = s->identity;
+	int r = x->is_busy ? 0 : begin_batch(x);
+	if (r < 0)
+		return r;
+	x->is_busy = true;
+	return x->is_reading ? read_slice(s, x) : insert_next(s, x);
 }

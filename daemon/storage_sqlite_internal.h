@@ -8,6 +8,9 @@
 #define STORAGE_APPLICATION_ID 0x45324244 /* "E2BD" */
 #define STORAGE_FOLD_VERSION 1
 #define STORAGE_RECENT_IDS 100000
+/* What a rebuild writes is numbered so far ahead of the live ledger: its rows are changes to
+ * whoever read the live ones while it ran. More transactions than a rebuild sees. */
+#define STORAGE_SHADOW_LEAD (INT64_C(1) << 30)
 #define STORAGE_DIM_CACHE 1024 /* a power of two */
 
 enum storage_sql {

@@ -46,7 +46,8 @@ int64_t storage_stored_seq(const struct storage *s)
 int64_t storage_sqlite_change_seq(struct storage *s)
 {
 	if (!s->change_seq)
-		s->change_seq = s->now.last_change_seq + 1;
+		s->change_seq = s->now.last_change_seq + 1 +
+				(s->target == STORAGE_SHADOW ? STORAGE_SHADOW_LEAD : 0);
 	return s->change_seq;
 }
 

@@ -87,11 +87,14 @@ static int for_each(struct storage *s, const char *sql, const char *argument,
 	if (code == SQLITE_OK && argument)
 		code = sqlite3_bind_text(statement, 1, argument, -1, SQLITE_STATIC);
 	int r = code == SQLITE_OK ? 0 : storage_sqlite_fail(s, code, "cannot read the schema");
-	while (r == 0 && n < ARRAY_SIZE(texts) && sqlite3_step(statement) == SQLITE_ROW) {
-		texts[n] = strdup((const char *)sqlite3_column_text(statement, 0));
+	while (r == 0 && n < ARRAY_SIZE(texts) && (code = sqlite3_step(statement)) == SQLITE_ROW) {
+		const unsigned char *text = sqlite3_column_text(statement, 0);
+		texts[n] = text ? strdup((const char *)text) : NULL;
 		r = texts[n] ? 0 : -ENOMEM;
 		n += texts[n] != NULL;
 	}
+	if (r == 0 && code != SQLITE_ROW && code != SQLITE_DONE)
+		r = storage_sqlite_fail(s, code, "cannot read the schema");
 	(void)sqlite3_finalize(statement);
 	for (size_t i = 0; i < n; i++) {
 		if (r == 0)
@@ -107,16 +110,24 @@ static int copy_table(struct storage *s, const char *sql, const char *name)
 	return columns ? exec(s, "CREATE TABLE new_%s %s", name, columns) : -EUCLEAN;
 }
 
-/* Index names are unique in a database: the copy is named after the change that made it. */
+/* A part of a name that no other has, though a rebuild that died left its tables and indexes: they
+ * live until they are empty, and a counter would begin again with the process. */
+static sqlite3_uint64 anything(void)
+{
+	sqlite3_uint64 number;
+	sqlite3_randomness(sizeof(number), &number);
+	return number;
+}
+
+/* Index names are unique in a database. */
 static int copy_index(struct storage *s, const char *sql, const char *name)
 {
 	const char *columns = strchr(sql, '(');
-	static unsigned int n;
 	if (!columns)
 		return -EUCLEAN;
-	return exec(s, "CREATE %sINDEX %s_%lld_%u ON new_%s %s",
-		    strncmp(sql, "CREATE UNIQUE", 13) == 0 ? "UNIQUE " : "", name,
-		    (long long)s->now.last_change_seq, n++, name, columns);
+	return exec(s, "CREATE %sINDEX %s_%016llx ON new_%s %s",
+		    strncmp(sql, "CREATE UNIQUE", 13) == 0 ? "UNIQUE " : "", name, anything(), name,
+		    columns);
 }
 
 static int copy_schema(struct storage *s, const char *name)
@@ -134,9 +145,7 @@ static int copy_schema(struct storage *s, const char *name)
 static int discard(struct storage *s, const char *table, const char *unused)
 {
 	(void)unused;
-	static unsigned int n;
-	return exec(s, "ALTER TABLE %s RENAME TO trash_%lld_%u_%s", table,
-		    (long long)s->now.last_change_seq, n++, table);
+	return exec(s, "ALTER TABLE %s RENAME TO trash_%016llx_%s", table, anything(), table);
 }
 
 static int discard_leftovers(struct storage *s)
@@ -174,8 +183,8 @@ int storage_shadow_swap(struct storage *s)
 	if (r == 0)
 		r = exec(s,
 			 "UPDATE position SET rebuild = 0, fold_version = %d, change_seq = "
-			 "change_seq + 1 WHERE one = 1",
-			 STORAGE_FOLD_VERSION);
+			 "change_seq + %lld WHERE one = 1",
+			 STORAGE_FOLD_VERSION, (long long)STORAGE_SHADOW_LEAD + 1);
 	return r < 0 ? r : storage_sqlite_load_position(s);
 }
 
@@ -210,7 +219,8 @@ int storage_empty_trash(struct storage *s, bool *ret_more)
 			 "'trash\\_%' ESCAPE '\\'"
 			 " LIMIT 1",
 			 NULL, empty_one);
-	*ret_more = r == 1;
+	if (r >= 0)
+		*ret_more = r == 1;
 	return r < 0 ? r : 0;
 }
 

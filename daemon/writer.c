@@ -29,7 +29,7 @@
 #define ASIDE_US 3000
 #define TICK_MS 1000
 #define SECRETS_MAX 512 /* sources x secrets */
-#define RETRY_MS 1000 /* pause of the projector after the store failed */
+#define RETRY_MS 1000 /* pause of the projector, or of work aside, after it failed */
 
 struct writer {
 	struct storage *s;
@@ -58,8 +58,9 @@ struct writer {
 
 	/* writer thread only */
 	const struct config *config;
-	int64_t last_fold_ms, last_tick_ms, retry_fold_ms;
+	int64_t last_fold_ms, last_tick_ms, retry_fold_ms, retry_aside_ms;
 	bool more_to_fold, has_pending, more_aside, aliases_due, do_rebuild, do_prune;
+	struct writer_slices slices[WRITER_N_SLICES];
 	struct log_limit complaint;
 };
 
@@ -424,6 +425,8 @@ static int put_aliases(struct writer *w)
 static void take_config(struct writer *w, const struct config *config)
 {
 	struct config *old = (struct config *)w->config;
+	if (old && !config_same_terms(old, config))
+		rebuild_begin_anew(w->rebuild);
 	w->config = config;
 	projector_set_config(w->projector, config);
 	retention_set_config(w->retention, config);
@@ -473,9 +476,21 @@ static void tick(struct writer *w, int64_t now_ms)
 	publish_sizes(w);
 }
 
+/* Deliveries that come meanwhile wait for the end of it. */
+static void note_slice(struct writer *w, enum writer_slice what, int64_t begun_us)
+{
+	struct writer_slices *slices = &w->slices[what];
+	int64_t us = clock_mono_us() - begun_us;
+	slices->n++;
+	slices->total_us += us;
+	slices->longest_us = base_max_i64(slices->longest_us, us);
+}
+
 static void fold(struct writer *w, int64_t now_ms)
 {
+	int64_t begun_us = clock_mono_us();
 	int r = projector_step(w->projector, FOLD_US, FOLD_EVENTS, &w->more_to_fold);
+	note_slice(w, WRITER_SLICE_FOLD, begun_us);
 	w->last_fold_ms = now_ms;
 	if (r < 0) {
 		complain(w, "the ledger could not be written", r);
@@ -484,24 +499,26 @@ static void fold(struct writer *w, int64_t now_ms)
 	}
 }
 
+static bool has_work_aside(const struct writer *w)
+{
+	return rebuild_has_work(w->rebuild) || retention_has_work(w->retention);
+}
+
 /* What can wait: a slice of a rebuild, else of retention, which must not take away what a rebuild
- * reads. */
+ * reads, nor go by the size of a store that holds a second ledger. */
 static void work_aside(struct writer *w, int64_t now_ms)
 {
 	bool rebuilding = rebuild_has_work(w->rebuild);
-	int r = 0;
-	if (rebuilding)
-		r = rebuild_step(w->rebuild, ASIDE_US);
-	else if (retention_has_work(w->retention))
-		r = retention_step(w->retention);
+	int64_t begun_us = clock_mono_us();
+	int r = rebuilding ? rebuild_step(w->rebuild, ASIDE_US) : retention_step(w->retention);
+	note_slice(w, rebuilding ? WRITER_SLICE_REBUILD : WRITER_SLICE_RETENTION, begun_us);
 	if (r < 0) {
 		complain(w,
 			 rebuilding ? "the rebuild could not go on" : "retention could not go on",
 			 r);
-		w->retry_fold_ms = now_ms + RETRY_MS;
+		w->retry_aside_ms = now_ms + RETRY_MS;
 	}
-	w->more_aside =
-		r == 0 && (rebuild_has_work(w->rebuild) || retention_has_work(w->retention));
+	w->more_aside = r == 0 && has_work_aside(w);
 }
 
 static int64_t unfolded(struct writer *w)
@@ -529,12 +546,15 @@ static void upkeep(struct writer *w)
 		fold_if_due(w, now_ms);
 	w->has_pending = !paused && unfolded(w) > 0;
 	w->more_aside = false;
-	if (!paused && unfolded(w) < FOLD_EVENTS)
+	if (!paused && now_ms >= w->retry_aside_ms && has_work_aside(w) &&
+	    unfolded(w) < FOLD_EVENTS)
 		work_aside(w, now_ms);
 	if (storage_wants_upkeep(w->s)) {
+		int64_t begun_us = clock_mono_us();
 		int r = storage_maintain(w->s);
 		if (r < 0)
 			complain(w, "the write-ahead log could not be moved into the database", r);
+		note_slice(w, WRITER_SLICE_UPKEEP, begun_us);
 	}
 	if (now_ms - w->last_tick_ms >= TICK_MS)
 		tick(w, now_ms);
@@ -566,6 +586,7 @@ static void publish_aside(struct writer *w)
 	w->health.prune_waits = retention.waits;
 	w->health.pruned_events = retention.pruned_events;
 	w->health.pruned_sandboxes = retention.pruned_sandboxes;
+	memcpy(w->health.slices, w->slices, sizeof(w->slices));
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
@@ -676,6 +697,8 @@ void writer_stop(struct writer *w)
 	(void)pthread_join(w->thread, NULL);
 	w->started = false;
 	flush_secrets(w);
+	if (rebuild_stop(w->rebuild) < 0)
+		complain(w, "the rebuild will count as one that died", -EIO);
 	int64_t until_ms = clock_mono_ms() + 1000;
 	bool more = true;
 	while (more && clock_mono_ms() < until_ms)

@@ -180,6 +180,8 @@ const struct config_source *config_source_by_name(const struct config *config, c
 const struct config_notify *config_notify_by_name(const struct config *config, const char *name);
 const struct config_alert *config_alert_by_name(const struct config *config, const char *name);
 
+/* Do both make the same ledger of the same events? */
+bool config_same_terms(const struct config *a, const struct config *b);
 /* What a reload cannot change (listeners, store path, limits …): writes the "section.key" names
  * that differ, comma-separated, to buf (cut where it is full); returns their count. */
 size_t config_restart_needed(const struct config *now, const struct config *next, char *buf,

@@ -35,8 +35,8 @@ MUST_CHECK int projector_tick(struct projector *p, int64_t now_unix_ms);
 MUST_CHECK int projector_refold(struct projector *p, int64_t after_seq, int64_t until_seq,
 				int64_t budget_us, int64_t *ret_seq);
 /* For a rebuild: copies some sealed sandboxes behind after_key, repriced, into the shadow. */
-MUST_CHECK int projector_copy_sealed(struct projector *p, int64_t after_key, int64_t *ret_key,
-				     bool *ret_more);
+MUST_CHECK int projector_copy_sealed(struct projector *p, int64_t after_key, int64_t budget_us,
+				     int64_t *ret_key, bool *ret_more);
 /* Folds an event that was skipped, alone, and takes it off that list; the watermark stays. Inside
  * the caller's transaction, which must be rolled back after a failure. Not while the ledger is
  * being rebuilt: what is put into the old one would be lost. */

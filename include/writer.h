@@ -84,6 +84,18 @@ void writer_request_rebuild(struct writer *w); /* the ledger anew from the store
 void writer_request_prune(
 	struct writer *w); /* retention now, even where it waits for an operator's word */
 
+/* What the writer does between batches, and how long deliveries had to wait for it. */
+enum writer_slice {
+	WRITER_SLICE_FOLD,
+	WRITER_SLICE_REBUILD,
+	WRITER_SLICE_RETENTION,
+	WRITER_SLICE_UPKEEP, /* index of event ids, checkpoints */
+};
+#define WRITER_N_SLICES (WRITER_SLICE_UPKEEP + 1)
+struct writer_slices {
+	int64_t n, total_us, longest_us; /* since start */
+};
+
 /* Health, readable from any thread. */
 struct writer_health {
 	size_t queued;
@@ -102,6 +114,7 @@ struct writer_health {
 	int64_t pruned_events, pruned_sandboxes; /* since start */
 	struct alert_figures alerts;
 	int rebuild_error; /* how the last rebuild ended; 0: well, or none */
+	struct writer_slices slices[WRITER_N_SLICES];
 };
 void writer_health(struct writer *w, struct writer_health *ret);
 /* The retention horizon, for judging. Any thread, cheap. */

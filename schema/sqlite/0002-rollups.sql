@@ -167,7 +167,7 @@ CREATE TABLE frozen_template_total (
 ) STRICT;
 
 -- Retention and rebuilds.
-ALTER TABLE position ADD COLUMN rebuild INTEGER NOT NULL DEFAULT 0;          -- 0: none wanted; else how often it was begun
+ALTER TABLE position ADD COLUMN rebuild INTEGER NOT NULL DEFAULT 0;          -- 0: none wanted; else 1 and how often it was begun and died
 ALTER TABLE position ADD COLUMN prune_waits INTEGER NOT NULL DEFAULT 0;      -- 1: the clock jumped, an operator must say prune
 ALTER TABLE position ADD COLUMN newest_s INTEGER NOT NULL DEFAULT 0;         -- newest event time that retention went by
 

@@ -1,0 +1,288 @@
+/* What a rebuild promises while things go wrong: it ends, with the ledger that the events make, and
+ * leaves nothing behind; who died in it and who stopped is told apart.
+ */
+#include "storage_fixture.h"
+
+#include "rebuild.h"
+
+#define PLAIN "[source e2b]\npath = /e2b\n"
+#define STEPS_MAX 1000
+
+static const char *const left_over =
+	"SELECT count(*) FROM sqlite_schema WHERE name LIKE 'new\\_%' ESCAPE '\\' OR name LIKE "
+	"'trash\\_%' ESCAPE '\\'";
+
+/* Sandboxes that ran a second each, and one that runs. */
+static void put_some(struct world *w, int n)
+{
+	for (int i = 0; i < 2 * n + 1; i++) {
+		char id[16], name[16];
+		(void)snprintf(id, sizeof(id), "e%d", i);
+		(void)snprintf(name, sizeof(name), "sb%d", i / 2);
+		tell(w, (struct told) { .id = id,
+					.type = i % 2 ? "sandbox.killed" : "sandbox.created",
+					.time = i % 2 ? "2026-11-20T09:00:01Z"
+						      : "2026-11-20T09:00:00Z",
+					.sandbox = name,
+					.run = name,
+					.template = "tpl" });
+	}
+}
+
+static void begin_some(struct world *w)
+{
+	begin_ledger(w, PLAIN "[template tpl]\nvcpu = 2\nmemory_mb = 512\n");
+	put_some(w, 20);
+	(void)fold_all(w);
+}
+
+static struct rebuild *new_rebuild(struct world *w)
+{
+	struct rebuild *r = NULL;
+	assert_int_equal(rebuild_new(w->s, w->p, &r), 0);
+	return r;
+}
+
+static struct rebuild *new_requested(struct world *w)
+{
+	struct rebuild *r = new_rebuild(w);
+	assert_int_equal(rebuild_request(r), 0);
+	return r;
+}
+
+static void step(struct rebuild *r)
+{
+	assert_int_equal(rebuild_step(r, 1000), 0);
+}
+
+/* To the end, the tidying up included. */
+static void finish(struct rebuild *r)
+{
+	for (int i = 0; rebuild_has_work(r); i++) {
+		assert_true(i < STEPS_MAX);
+		step(r);
+	}
+}
+
+static int error_of(const struct rebuild *r)
+{
+	struct rebuild_progress progress;
+	rebuild_progress(r, &progress);
+	return progress.error;
+}
+
+/* As after a kill -9, then the next process. */
+static void die(struct world *w, struct rebuild *r)
+{
+	rebuild_free(r);
+	reopen(w);
+	begin_ledger(w, PLAIN);
+}
+
+static void expect_ledger(const struct world *w, const char *expected)
+{
+	CLEANUP_FREE char *is = ledger_of(w);
+	assert_string_equal(is, expected);
+}
+
+static void expect_well_done(struct world *w, const struct rebuild *r, const char *ledger)
+{
+	assert_int_equal(error_of(r), 0);
+	expect_ledger(w, ledger);
+	expect_rows(w, left_over, "0");
+	expect_rows(w, "SELECT rebuilding FROM ledger_state", "0");
+}
+
+static void makes_the_same_ledger_and_leaves_nothing_behind(void **state)
+{
+	struct world *w = *state;
+	begin_some(w);
+	CLEANUP_FREE char *ledger = ledger_of(w);
+	struct rebuild *r = new_requested(w);
+	finish(r);
+	expect_well_done(w, r, ledger);
+	rebuild_free(r);
+}
+
+static void ends_whichever_call_of_the_disk_fails(void **state)
+{
+	struct world *w = *state;
+	begin_some(w);
+	CLEANUP_FREE char *ledger = ledger_of(w);
+	int kept = begin_listening();
+	for (long n = 1; n < 200; n += 3) {
+		struct rebuild *r = new_requested(w);
+		disk_break(n, EIO, false);
+		for (int i = 0; rebuild_has_work(r); i++) {
+			assert_true(i < STEPS_MAX);
+			int status = rebuild_step(r, 1000);
+			assert_true(status == 0 || storage_is_failure(status));
+		}
+		disk_mend();
+		expect_well_done(w, r, ledger);
+		rebuild_free(r);
+	}
+	free(end_listening(kept));
+}
+
+/* Each death leaves its tables, and none has changed anything else. */
+static void is_given_up_after_two_deaths_and_works_when_asked_again(void **state)
+{
+	struct world *w = *state;
+	begin_some(w);
+	CLEANUP_FREE char *ledger = ledger_of(w);
+	int kept = begin_listening();
+	struct rebuild *r = new_requested(w);
+	for (int deaths = 0; deaths < 2; deaths++) {
+		step(r);
+		step(r);
+		assert_true(rebuild_is_reading(r));
+		die(w, r);
+		r = new_rebuild(w);
+		assert_true(rebuild_is_running(r));
+	}
+	finish(r);
+	assert_int_equal(error_of(r), -ECANCELED);
+	expect_ledger(w, ledger);
+	expect_rows(w, left_over, "0");
+	assert_int_equal(rebuild_request(r), 0);
+	finish(r);
+	free(end_listening(kept));
+	expect_well_done(w, r, ledger);
+	rebuild_free(r);
+}
+
+static void goes_on_after_any_number_of_orderly_stops(void **state)
+{
+	struct world *w = *state;
+	begin_some(w);
+	CLEANUP_FREE char *ledger = ledger_of(w);
+	struct rebuild *r = new_requested(w);
+	for (int stops = 0; stops < 5; stops++) {
+		step(r);
+		step(r);
+		assert_true(rebuild_is_reading(r));
+		assert_int_equal(rebuild_stop(r), 0);
+		expect_rows(w, "SELECT rebuilding FROM ledger_state", "1");
+		die(w, r);
+		r = new_rebuild(w);
+		assert_true(rebuild_is_reading(r));
+	}
+	finish(r);
+	expect_well_done(w, r, ledger);
+	rebuild_free(r);
+}
+
+static void gives_a_full_disk_its_room_back(void **state)
+{
+	struct world *w = *state;
+	begin_some(w);
+	CLEANUP_FREE char *ledger = ledger_of(w);
+	int kept = begin_listening();
+	struct rebuild *r = new_requested(w);
+	step(r);
+	disk_break(1, ENOSPC, true);
+	for (int i = 0; i < 5; i++)
+		assert_in_range(rebuild_step(r, 1000) + 1000, 1000 - ENOSPC, 1000);
+	assert_false(rebuild_is_reading(r));
+	disk_mend();
+	finish(r);
+	free(end_listening(kept));
+	assert_int_equal(error_of(r), -ENOSPC);
+	expect_ledger(w, ledger);
+	expect_rows(w, left_over, "0");
+	assert_int_equal(rebuild_request(r), 0);
+	finish(r);
+	expect_well_done(w, r, ledger);
+	rebuild_free(r);
+}
+
+static void empties_what_it_replaced_though_a_slice_failed(void **state)
+{
+	struct world *w = *state;
+	begin_some(w);
+	CLEANUP_FREE char *ledger = ledger_of(w);
+	struct rebuild *r = new_requested(w);
+	while (rebuild_is_running(r))
+		step(r);
+	disk_break(1, EIO, true);
+	for (int i = 0; i < 5; i++)
+		assert_true(storage_is_failure(rebuild_step(r, 1000)));
+	disk_mend();
+	finish(r);
+	expect_well_done(w, r, ledger);
+	rebuild_free(r);
+}
+
+/* What was folded at the old prices must not stand beside what is folded at the new. */
+static void begins_anew_when_the_terms_change(void **state)
+{
+	struct world *w = *state;
+	begin_some(w);
+	struct rebuild *r = new_requested(w);
+	for (struct rebuild_progress at = { 0 }; at.seq == 0; rebuild_progress(r, &at))
+		step(r);
+	struct config *dear = load_config(PLAIN "[template tpl]\nvcpu = 4\nmemory_mb = 512\n");
+	dear->store.max_run_ms = 0;
+	assert_false(config_same_terms(w->config, dear));
+	projector_set_config(w->p, dear);
+	rebuild_begin_anew(r);
+	finish(r);
+	expect_rows(w, "SELECT DISTINCT vcpu_count FROM runs", "4");
+	expect_rows(w, left_over, "0");
+	rebuild_free(r);
+	projector_set_config(w->p, w->config);
+	config_unref(dear);
+}
+
+/* Somebody who reads what has changed since he last looked sees every row that a rebuild made. */
+static void numbers_its_rows_after_all_that_were_live(void **state)
+{
+	struct world *w = *state;
+	begin_some(w);
+	struct rebuild *r = new_requested(w);
+	for (struct rebuild_progress at = { 0 }; at.seq == 0; rebuild_progress(r, &at))
+		step(r);
+	for (int i = 0; i < 5; i++) {
+		char id[16];
+		(void)snprintf(id, sizeof(id), "late%d", i);
+		tell(w, (struct told) { .id = id,
+					.type = "sandbox.created",
+					.time = "2026-11-20T09:00:05Z",
+					.sandbox = id });
+		(void)fold_all(w);
+	}
+	CLEANUP_FREE char *seen = rows_of(w, "SELECT max(changed_seq) FROM sandboxes");
+	finish(r);
+	char sql[128];
+	(void)snprintf(sql, sizeof(sql), "SELECT count(*) FROM sandboxes WHERE changed_seq <= %s",
+		       seen);
+	expect_rows(w, sql, "0");
+	CLEANUP_FREE char *rebuilt = rows_of(w, "SELECT max(changed_seq) FROM sandboxes");
+	tell(w, (struct told) { .id = "after",
+				.type = "sandbox.created",
+				.time = "2026-11-20T09:00:06Z",
+				.sandbox = "after" });
+	(void)fold_all(w);
+	(void)snprintf(sql, sizeof(sql), "SELECT sandbox_id FROM sandboxes WHERE changed_seq > %s",
+		       rebuilt);
+	expect_rows(w, sql, "after");
+	rebuild_free(r);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin_store, end_world)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(makes_the_same_ledger_and_leaves_nothing_behind),
+		TEST(ends_whichever_call_of_the_disk_fails),
+		TEST(is_given_up_after_two_deaths_and_works_when_asked_again),
+		TEST(goes_on_after_any_number_of_orderly_stops),
+		TEST(gives_a_full_disk_its_room_back),
+		TEST(empties_what_it_replaced_though_a_slice_failed),
+		TEST(begins_anew_when_the_terms_change),
+		TEST(numbers_its_rows_after_all_that_were_live),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
