@@ -69,12 +69,15 @@ int control_alert_run(struct control_talk *t, const struct control_request *requ
 	struct control_alert x = { .request = request, .config = control_config(t->c) };
 	struct writer_task task = { .run = alert_run, .done = alert_done, .ctx = &x };
 	(void)sem_init(&x.done, 0, 0);
-	x.status = is_known(&x) ? writer_submit_task(t->c->writer, &task) : -ENOENT;
-	if (x.status == 0)
+	/* Not into x.status: the task may be done before the call returns. */
+	int r = is_known(&x) ? writer_submit_task(t->c->writer, &task) : -ENOENT;
+	if (r < 0)
+		x.status = r;
+	else
 		while (sem_wait(&x.done) < 0)
 			;
 	alert_wake(writer_alert(t->c->writer));
-	int r = answer(t, &x);
+	r = answer(t, &x);
 	(void)sem_destroy(&x.done);
 	config_unref((struct config *)x.config);
 	return r;
