@@ -134,8 +134,11 @@ static const char *const sql_texts[SQL_ALERT_FIRST] = {
 	[SQL_SKIP] = "INSERT INTO skipped (seq, reason) VALUES (?, ?) ON CONFLICT (seq) DO UPDATE "
 		     "SET reason = excluded.reason",
 	[SQL_LINK] = "INSERT OR REPLACE INTO event_link (seq, sandbox_key, run_key, template_key, "
-		     "build_key, team_key, time_s)"
-		     " VALUES (?, ?, ?, ?, ?, ?, ?)",
+		     "traits_key, time_s)"
+		     " VALUES (?, ?, ?, ?, ?, ?)",
+	[SQL_LINK_TRAITS_GET] =
+		"SELECT traits_key FROM link_traits WHERE build_key = ? AND team_key = ?",
+	[SQL_LINK_TRAITS_ADD] = "INSERT INTO link_traits (build_key, team_key) VALUES (?, ?)",
 
 	[SQL_SANDBOX_GET] =
 		"SELECT sandbox_key, time_s, last_after_ms, state, source_key, template_key,"

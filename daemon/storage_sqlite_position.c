@@ -1,6 +1,7 @@
 /* How far the fold has come, what is pending, what ties an event to its sandbox. */
 #include "storage_sqlite_body.h"
 #include "storage_sqlite_rollup.h"
+#include "storage_sqlite_traits.h"
 
 #include <errno.h>
 #include <string.h>
@@ -158,10 +159,17 @@ int storage_due_sandboxes(struct storage *s, int64_t now_ms, char **ret_ids, siz
 
 int storage_put_link(struct storage *s, const struct storage_link *link)
 {
+	const int64_t values[] = { link->build_key, link->team_key };
+	int64_t traits_key = 0;
+	int r = 0;
+	if (link->build_key || link->team_key)
+		r = storage_sqlite_traits_key(s, STORAGE_LINK_TRAITS, values, ARRAY_SIZE(values),
+					      &traits_key);
+	if (r < 0)
+		return r;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_LINK);
-	int r = storage_sqlite_bind(s, statement, "izzzzzi", link->seq, link->sandbox_key,
-				    link->run_key, link->template_key, link->build_key,
-				    link->team_key, link->time_s);
+	r = storage_sqlite_bind(s, statement, "izzzzi", link->seq, link->sandbox_key, link->run_key,
+				link->template_key, traits_key, link->time_s);
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
 	if (r < 0 || link->time_unix_ms == LEDGER_ABSENT)

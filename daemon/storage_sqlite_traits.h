@@ -1,5 +1,5 @@
-/* Traits: what is the same for many rows (event_traits, execution_traits, run_traits), as one small
- * key. Writer thread.
+/* Traits: what is the same for many rows (event_traits, link_traits, execution_traits, run_traits),
+ * as one small key. Writer thread.
  *
  * A key is found by all values together. Those used of late are kept in memory; a rollback forgets
  * them, for keys given in the lost transaction may be given again to others.
@@ -10,7 +10,12 @@
 
 #define STORAGE_TRAITS_MAX 14 /* values */
 
-enum storage_traits { STORAGE_EVENT_TRAITS, STORAGE_EXECUTION_TRAITS, STORAGE_RUN_TRAITS };
+enum storage_traits {
+	STORAGE_EVENT_TRAITS,
+	STORAGE_LINK_TRAITS,
+	STORAGE_EXECUTION_TRAITS,
+	STORAGE_RUN_TRAITS
+};
 
 /* The key of n values in the order of the table's columns, added if need be. INT64_MIN: NULL. */
 MUST_CHECK int storage_sqlite_traits_key(struct storage *s, enum storage_traits table,

@@ -32,6 +32,13 @@ CREATE TABLE event_traits (
     UNIQUE (source_key, type_key, failed, webhook_key)
 ) STRICT;
 
+CREATE TABLE link_traits (
+    traits_key INTEGER PRIMARY KEY,
+    build_key INTEGER NOT NULL,              -- 0 in a key: the event names none
+    team_key INTEGER NOT NULL,
+    UNIQUE (build_key, team_key)
+) STRICT;
+
 CREATE TABLE kind (
     kind INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE
@@ -189,8 +196,7 @@ CREATE TABLE event_link (
     sandbox_key INTEGER,
     run_key INTEGER,
     template_key INTEGER,
-    build_key INTEGER,
-    team_key INTEGER,
+    traits_key INTEGER,                      -- of link_traits
     PRIMARY KEY (time_s, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX event_link_sandbox ON event_link (sandbox_key) WHERE sandbox_key IS NOT NULL;
@@ -365,8 +371,8 @@ SELECT e.seq AS seq,
     r.run_id AS run_id,
     m.template_id AS template_id,
     coalesce(m.alias, m.template_id) AS template,
-    (SELECT build_id FROM build WHERE build_key = l.build_key) AS build_id,
-    (SELECT team_id FROM team WHERE team_key = l.team_key) AS team_id,
+    (SELECT b.build_id FROM link_traits x JOIN build b ON b.build_key = x.build_key WHERE x.traits_key = l.traits_key) AS build_id,
+    (SELECT t.team_id FROM link_traits x JOIN team t ON t.team_key = x.team_key WHERE x.traits_key = l.traits_key) AS team_id,
     z.failed AS failed,
     (SELECT word FROM word WHERE word_key = z.webhook_key) AS webhook_id,
     CASE typeof(e.delivery_id) WHEN 'blob' THEN lower(substr(hex(e.delivery_id), 1, 8) || '-'
