@@ -112,7 +112,8 @@ class Machine:
         return json.loads(self("python3", "-B", "/root/e2e/traffic.py", *arguments).stdout)
 
     def load(self, address, secret):
-        """Deliveries without a pause beside what the test does; call the result to end them and hear what became of them."""
+        """Deliveries without a pause beside what the test does; call the result to end them and hear what became of them. To
+        be called in any case, and more than once if need be."""
         stop, said = "/run/no-more-traffic", []
         self("rm", "-f", stop)
         thread = threading.Thread(target=lambda: said.append(self.traffic(address, secret, "--until", stop)))
@@ -121,7 +122,7 @@ class Machine:
         def end():
             self("touch", stop)
             thread.join(60)
-            return said[0]
+            return said[0] if said else None
         return end
 
     def close(self):

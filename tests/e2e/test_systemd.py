@@ -142,6 +142,7 @@ class TheService(unittest.TestCase):
         since = self.x.cursor()
         self.x("systemctl", "start", "e2b-hookd.socket")
         end = self.x.load(ADDRESS, SECRET)
+        self.addCleanup(end)
         attempts = until(lambda: re.findall(r"does not exist", self.x.journal("e2b-hookd", since)), "a first attempt", 20)
         until(lambda: len(re.findall(r"does not exist", self.x.journal("e2b-hookd", since))) > len(attempts),
               "another attempt", 20)
@@ -172,6 +173,7 @@ class TheService(unittest.TestCase):
         self.start()
         seen = {self.pid()}
         end = self.x.load(ADDRESS, SECRET)
+        self.addCleanup(end)
         for _ in range(3):
             self.x("systemctl", "restart", "e2b-hookd")
             seen.add(self.pid())
@@ -298,6 +300,7 @@ class TheService(unittest.TestCase):
         self.assertRegex(status, r"Seccomp:\s+2\n")
         self.assertRegex(status, r"NoNewPrivs:\s+1\n")
         self.assertRegex(status, r"Umask:\s+0027\n")
+        self.assertEqual(self.x.show("e2b-hookd", "WatchdogUSec"), "30s")
 
     def test_the_smoke_test_of_the_package_passes(self):
         shutil.copy(machine.ROOT / "debian/tests/smoke", self.x.root / "root/smoke")
