@@ -186,7 +186,7 @@ static int refuse_failed(const struct storage *s, char error[static STORAGE_ERRO
 static int check_identity(struct storage *s, char error[static STORAGE_ERROR_MAX],
 			  int64_t *ret_version)
 {
-	int64_t application, tables;
+	int64_t application = 0, tables = 0;
 	int r = pragma_number(s, "SELECT count(*) FROM sqlite_schema", &tables);
 	if (r == 0)
 		r = pragma_number(s, "PRAGMA application_id", &application);

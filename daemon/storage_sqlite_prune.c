@@ -197,7 +197,7 @@ static int number(struct storage *s, enum storage_sql sql, int64_t *ret)
 
 int storage_space(struct storage *s, struct storage_space *ret)
 {
-	int64_t pages, free_pages, page_size;
+	int64_t pages = 0, free_pages = 0, page_size = 0;
 	int r = number(s, SQL_PAGE_COUNT, &pages);
 	if (r == 0)
 		r = number(s, SQL_FREE_COUNT, &free_pages);
