@@ -15,7 +15,8 @@
 
 #define WANTED 1
 #define DEATHS_MAX 2
-#define RESERVE_BYTES (INT64_C(64) << 20) /* left to deliveries on the disk */
+/* Left on the disk, the write-ahead log included, which grows to some 50 MiB. */
+#define RESERVE_BYTES (INT64_C(64) << 20)
 
 enum phase { REBUILD_IDLE, REBUILD_CREATE, REBUILD_COPY, REBUILD_FOLD, REBUILD_GIVE_UP };
 
@@ -137,17 +138,15 @@ static int begin(struct rebuild *r)
 	return 0;
 }
 
-/* The store grows by a second ledger: deliveries must not find the disk full because of it. */
-static int leave_room(struct rebuild *r)
+/* The store grows by a second ledger: deliveries must not find the disk full because of it, nor
+ * because of what it takes to empty it again. */
+static int leave_room(const struct rebuild *r)
 {
-	struct storage_stats disk;
-	struct storage_space file;
-	int status = storage_space(r->s, &file);
-	storage_stats(r->s, &disk);
-	if (status < 0 || disk.free_bytes < 0)
-		return status;
-	int64_t reserve = base_min_i64(RESERVE_BYTES, file.used_bytes / 4);
-	return disk.free_bytes + file.free_bytes < reserve ? -ENOSPC : 0;
+	struct storage_stats stats;
+	storage_stats(r->s, &stats);
+	bool is_scarce =
+		stats.free_bytes >= 0 && stats.free_bytes + stats.wal_bytes < RESERVE_BYTES;
+	return is_scarce ? -ENOSPC : 0;
 }
 
 static int copy(struct rebuild *r, int64_t budget_us)

@@ -298,7 +298,7 @@ static const char *const sql_texts[SQL_ALERT_FIRST] = {
 		" WHERE x.sandbox_key = ?",
 	[SQL_IS_SKIPPED] = "SELECT 1 FROM skipped WHERE seq = ?",
 	[SQL_OLD_EVENTS] = "SELECT l.seq, l.time_s, t.kind, coalesce(l.sandbox_key, 0), "
-			   "coalesce(l.template_key, 0), e.id"
+			   "coalesce(l.template_key, 0), e.id, e.time_frac_ns"
 			   " FROM event_link l CROSS JOIN event e ON e.seq = l.seq"
 			   " JOIN event_traits z ON z.traits_key = e.traits_key"
 			   " JOIN event_type t ON t.type_key = z.type_key"

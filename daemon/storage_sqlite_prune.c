@@ -5,12 +5,15 @@
 #include "storage_sqlite_identity.h"
 #include "storage_sqlite_rollup.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <string.h>
 
 struct old_event {
 	int64_t seq, time_s, kind, sandbox_key, template_key;
 	char id[EVENT_ID_MAX + 1];
+	int64_t time_ms;
 };
 
 static int read_old_events(struct storage *s, int64_t before_s, struct old_event *ret, size_t n,
@@ -28,6 +31,8 @@ static int read_old_events(struct storage *s, int64_t before_s, struct old_event
 			sqlite3_column_int64(statement, 4),
 		};
 		storage_sqlite_id(statement, 5, e->id);
+		e->time_ms =
+			e->time_s * 1000 + sqlite3_column_int64(statement, 6) / CLOCK_NS_PER_MS;
 	}
 	if (statement)
 		(void)sqlite3_reset(statement);
@@ -49,8 +54,7 @@ static int freeze_event(struct storage *s, const struct old_event *e)
 	int r = storage_is_skipped(s, e->seq, &skipped);
 	if (r < 0 || skipped)
 		return r;
-	return storage_sqlite_book_event(s, e->time_s * 1000, e->template_key,
-					 (enum event_kind)e->kind);
+	return storage_sqlite_book_event(s, e->time_ms, e->template_key, (enum event_kind)e->kind);
 }
 
 static int prune_event(struct storage *s, const struct old_event *e)

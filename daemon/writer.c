@@ -59,7 +59,7 @@ struct writer {
 	/* writer thread only */
 	const struct config *config;
 	int64_t last_fold_ms, last_tick_ms, retry_fold_ms, retry_aside_ms;
-	bool more_to_fold, has_pending, more_aside, aliases_due, do_rebuild, do_prune;
+	bool more_to_fold, has_pending, more_aside, more_upkeep, aliases_due, do_rebuild, do_prune;
 	struct writer_slices slices[WRITER_N_SLICES];
 	struct log_limit complaint;
 };
@@ -549,12 +549,14 @@ static void upkeep(struct writer *w)
 	if (!paused && now_ms >= w->retry_aside_ms && has_work_aside(w) &&
 	    unfolded(w) < FOLD_EVENTS)
 		work_aside(w, now_ms);
+	w->more_upkeep = false;
 	if (storage_wants_upkeep(w->s)) {
 		int64_t begun_us = clock_mono_us();
 		int r = storage_maintain(w->s);
 		if (r < 0)
 			complain(w, "the write-ahead log could not be moved into the database", r);
 		note_slice(w, WRITER_SLICE_UPKEEP, begun_us);
+		w->more_upkeep = r == 0 && storage_wants_upkeep(w->s);
 	}
 	if (now_ms - w->last_tick_ms >= TICK_MS)
 		tick(w, now_ms);
@@ -629,7 +631,7 @@ static bool next_work(struct writer *w, struct writer_job **ret_jobs, size_t *re
 		      struct writer_task **ret_tasks, const struct config **ret_config)
 {
 	(void)pthread_mutex_lock(&w->lock);
-	if (!w->more_to_fold && !w->more_aside)
+	if (!w->more_to_fold && !w->more_aside && !w->more_upkeep)
 		wait_for_work(w);
 	*ret_jobs = take_batch(w, ret_n);
 	*ret_tasks = w->first_task;
