@@ -213,6 +213,7 @@ struct storage {
 
 /* The text of a statement from SQL_ALERT_FIRST on. */
 const char *storage_sqlite_alert_sql(enum storage_sql sql);
+const char *storage_sqlite_text(enum storage_sql sql);
 /* The statement, prepared at first use and reset; NULL with s->error set. */
 sqlite3_stmt *storage_sqlite_statement(struct storage *s, enum storage_sql sql);
 /* Binds by a format: i int64, z int64 with 0 as NULL, a int64 with INT64_MIN as NULL, s span as
