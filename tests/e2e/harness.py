@@ -299,7 +299,7 @@ class Home:
 
 
 class Daemon:
-    """One run of e2b-hookd. start() returns when every listener is up."""
+    """One run of e2b-hookd. start() returns when every listener is up, the control socket too."""
 
     def __init__(self, home, arguments=(), environment=None, wrapper=(), pass_fds=()):
         self.home, self.lines, self.addresses, self.admin = home, [], [], None
@@ -342,7 +342,8 @@ class Daemon:
             if self.process.poll() is not None:
                 self.reader.join(5)
                 raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log}")
-            return len(self.addresses) >= self.listeners and (self.admin or not self.has_admin)
+            ready = any(re.search(r"\bready\b", line) for line in self.lines)  # the control socket, too
+            return len(self.addresses) >= self.listeners and (self.admin or not self.has_admin) and ready
         until(up, f"the daemon to listen; it said:\n{self.log}", 20)
         return self
 
