@@ -20,6 +20,7 @@
 #define SLOTS 2048 /* of the table of touched sandboxes; a power of two, above any slice */
 #define SLICE_MAX (SLOTS / 2)
 #define TRIES_MAX 2
+#define FAILED_TWICE "failed twice"
 #define COPY_SANDBOXES 16
 #define TICK_SANDBOXES_MAX 256
 #define NAME_MAX_LEN 160
@@ -67,6 +68,7 @@ struct projector {
 	int64_t first_offered; /* none before it */
 
 	int64_t refold_until; /* the live watermark */
+	int64_t refold_cautious_from, refold_cautious_until; /* a slice between them failed */
 	bool refolding; /* into the shadow: what the live fold skipped is skipped again */
 	size_t left, n_folded;
 };
@@ -394,7 +396,9 @@ static int pass_over(struct projector *p, const struct storage_event *stored)
 	struct storage_link link = { .seq = stored->seq,
 				     .time_s = stored->time_s,
 				     .time_unix_ms = LEDGER_ABSENT };
-	r = storage_put_link(p->s, &link);
+	r = storage_skip(p->s, stored->seq, FAILED_TWICE);
+	if (r == 0)
+		r = storage_put_link(p->s, &link);
 	return r < 0 ? r : 1;
 }
 
@@ -593,7 +597,7 @@ static int fold_cautiously(struct projector *p, const struct storage_position *a
 		tried--;
 	if (tried >= TRIES_MAX) {
 		complain(p, "event skipped: the ledger failed on it twice", seq, -EBADMSG);
-		return skip_event(p, seq, first.time_s, "failed twice");
+		return skip_event(p, seq, first.time_s, FAILED_TWICE);
 	}
 	r = note_trying(p, seq, tried + 1);
 	if (r < 0)
@@ -629,16 +633,41 @@ int projector_step(struct projector *p, int64_t budget_us, size_t events_max, bo
 
 /* Rebuilding ---------------------------------------------------------------- */
 
+/* The next event alone failed, after the slice with it did. */
+static int skip_refolded(struct projector *p, int64_t after_seq)
+{
+	struct storage_event first = { 0 };
+	int r = storage_pending(p->s, after_seq, 1, first_pending, &first);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	complain(p, "event skipped: the rebuild failed on it twice", first.seq, -EBADMSG);
+	p->last_seq = first.seq;
+	return skip_event(p, first.seq, first.time_s, FAILED_TWICE);
+}
+
+static int refold(struct projector *p, int64_t after_seq)
+{
+	bool more, cautious = after_seq >= p->refold_cautious_from &&
+			      after_seq < p->refold_cautious_until;
+	p->left = cautious ? 1 : SLICE_MAX;
+	int r = fold_slice(p, after_seq, &more);
+	if (r == 0 || storage_is_failure(r))
+		return r;
+	if (cautious)
+		return skip_refolded(p, after_seq);
+	p->refold_cautious_from = p->last_seq = after_seq;
+	p->refold_cautious_until = after_seq + SLICE_MAX;
+	return 0;
+}
+
 int projector_refold(struct projector *p, int64_t after_seq, int64_t until_seq, int64_t budget_us,
 		     int64_t *ret_seq)
 {
-	bool more;
 	p->refold_until = until_seq;
 	p->deadline_us = clock_mono_us() + budget_us;
-	p->left = SLICE_MAX;
 	p->refolding = true;
 	storage_aim(p->s, STORAGE_SHADOW);
-	int r = fold_slice(p, after_seq, &more);
+	int r = refold(p, after_seq);
 	storage_aim(p->s, STORAGE_LIVE);
 	p->refolding = false;
 	*ret_seq = r < 0 ? after_seq : p->last_seq;

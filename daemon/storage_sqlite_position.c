@@ -103,7 +103,7 @@ int storage_skip(struct storage *s, int64_t seq, const char *why)
 	int r = storage_sqlite_bind(s, statement, "ic", seq, why);
 	if (r == 0)
 		r = storage_sqlite_run(s, statement);
-	if (r == 0)
+	if (r == 0 && s->target == STORAGE_LIVE)
 		s->now.position.skipped++;
 	return r;
 }

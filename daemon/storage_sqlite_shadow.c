@@ -10,10 +10,10 @@
 #define TRASH_ROWS 200 /* emptied in one slice */
 
 /* Everything that a fold writes, and a rebuild therefore makes anew. */
-static const char *const ledger_tables[] = { "event_link",    "sandbox",       "loose_event",
-					     "run",	      "execution",     "cost_hour",
-					     "cost_day",      "activity_hour", "template_hour",
-					     "template_total" };
+static const char *const ledger_tables[] = { "skipped",	      "event_link",    "sandbox",
+					     "loose_event",   "run",	       "execution",
+					     "cost_hour",     "cost_day",      "activity_hour",
+					     "template_hour", "template_total" };
 static const char *const rollup_tables[] = { "cost_hour", "cost_day", "activity_hour",
 					     "template_hour", "template_total" };
 
@@ -277,10 +277,12 @@ int storage_copy_sealed(struct storage *s, struct ledger_sandbox *sandbox)
 	return r;
 }
 
-/* Names are stored once a sandbox, so this costs one look-up: was it left out? */
 int storage_is_skipped(struct storage *s, int64_t seq, bool *ret)
 {
+	enum storage_target aimed = s->target;
+	s->target = STORAGE_LIVE;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_IS_SKIPPED);
+	s->target = aimed;
 	int r = storage_sqlite_bind(s, statement, "i", seq);
 	if (r == 0)
 		r = storage_sqlite_step(s, statement);

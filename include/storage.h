@@ -196,6 +196,7 @@ struct storage_sealed {
 MUST_CHECK int storage_sealed_sandboxes(struct storage *s, int64_t after_key, size_t n,
 					struct storage_sealed *ret, size_t *ret_n);
 MUST_CHECK int storage_copy_sealed(struct storage *s, struct ledger_sandbox *sandbox);
+/* Does the live ledger leave it out? */
 MUST_CHECK int storage_is_skipped(struct storage *s, int64_t seq, bool *ret);
 
 /* Retention, a few rows a call, inside a transaction. Events older than before_s and folded: up to
