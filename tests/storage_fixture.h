@@ -1,12 +1,10 @@
 /* What the tests of the state layer share: a store in a directory of its own, deliveries judged as
- * the daemon judges them, reading back through SQL as a dashboard does, and a disk that fails when
- * told to.
- *
- * The disk: SQLite's system calls go through ours, fsync(2) and fdatasync(2) of the whole program
- * too. They count, and the nth call from now on fails. Nothing is really synced: no test pulls the
- * plug, and it takes most of the time.
+ * the daemon judges them, reading back through SQL as a dashboard does. The disk is the one of
+ * disk.h.
  */
 #pragma once
+
+#include "disk.h"
 
 #include "config.h"
 #include "ingest.h"
@@ -27,100 +25,6 @@
 #define RECEIVED_MS INT64_C(1795194000000) /* 2026-11-20T17:00:00Z */
 #define IN_2100_MS INT64_C(4102444800000) /* 2100-01-01T00:00:00Z */
 #define BODY_MAX 4096
-
-/* The disk ---------------------------------------------------------------- */
-
-struct disk {
-	atomic_long syncs;
-	atomic_long calls; /* reads, writes and syncs */
-	atomic_long fail_at; /* the value of `calls` that fails; 0: none */
-	atomic_bool stays; /* and all after it */
-	atomic_bool syncs_only; /* only they count as calls */
-	atomic_int error;
-};
-static struct disk disk;
-
-static bool disk_fails(bool is_sync)
-{
-	if (atomic_load(&disk.syncs_only) && !is_sync)
-		return false;
-	long call = atomic_fetch_add(&disk.calls, 1) + 1, at = atomic_load(&disk.fail_at);
-	if (at == 0 || call < at || (call > at && !atomic_load(&disk.stays)))
-		return false;
-	errno = atomic_load(&disk.error);
-	return true;
-}
-
-/* The nth call from now fails; with `stays`, the later ones too. */
-static UNUSED void disk_break(long n, int error, bool stays)
-{
-	atomic_store(&disk.error, error);
-	atomic_store(&disk.stays, stays);
-	atomic_store(&disk.fail_at, atomic_load(&disk.calls) + n);
-}
-
-static UNUSED void disk_mend(void)
-{
-	atomic_store(&disk.fail_at, 0);
-	atomic_store(&disk.syncs_only, false);
-}
-
-static int disk_sync(void)
-{
-	atomic_fetch_add(&disk.syncs, 1);
-	return disk_fails(true) ? -1 : 0;
-}
-
-int fsync(int fd)
-{
-	return disk_sync();
-}
-
-int fdatasync(int fd)
-{
-	return disk_sync();
-}
-
-static ssize_t disk_read(int fd, void *buf, size_t n)
-{
-	return disk_fails(false) ? -1 : read(fd, buf, n);
-}
-
-static ssize_t disk_pread(int fd, void *buf, size_t n, off_t at)
-{
-	return disk_fails(false) ? -1 : pread(fd, buf, n, at);
-}
-
-static ssize_t disk_write(int fd, const void *buf, size_t n)
-{
-	return disk_fails(false) ? -1 : write(fd, buf, n);
-}
-
-static ssize_t disk_pwrite(int fd, const void *buf, size_t n, off_t at)
-{
-	return disk_fails(false) ? -1 : pwrite(fd, buf, n, at);
-}
-
-static UNUSED void disk_install(void)
-{
-	static const struct {
-		const char *name;
-		sqlite3_syscall_ptr call;
-	} calls[] = {
-		{ "read", (sqlite3_syscall_ptr)disk_read },
-		{ "pread", (sqlite3_syscall_ptr)disk_pread },
-		{ "pread64", (sqlite3_syscall_ptr)disk_pread },
-		{ "write", (sqlite3_syscall_ptr)disk_write },
-		{ "pwrite", (sqlite3_syscall_ptr)disk_pwrite },
-		{ "pwrite64", (sqlite3_syscall_ptr)disk_pwrite },
-	};
-	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
-	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
-		/* Those that SQLite was built without are not there to be replaced. */
-		if (vfs->xGetSystemCall(vfs, calls[i].name))
-			(void)vfs->xSetSystemCall(vfs, calls[i].name, calls[i].call);
-	}
-}
 
 /* A store of its own ------------------------------------------------------ */
 

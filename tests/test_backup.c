@@ -275,8 +275,7 @@ static void gives_the_name_only_to_what_is_on_disk(void **state)
 	char dest[PLACE];
 	in_dir(w, "copy.db", dest);
 	add_events(w, 0, 3);
-	disk.syncs_only = true;
-	disk_break(1, EIO, false);
+	disk_break_only(DISK_SYNCS, 1, EIO, false);
 	expect_no_backup(w, dest, false, -EIO, dest);
 	disk_mend();
 	assert_false(is_there(dest, ""));
@@ -574,8 +573,7 @@ static void a_failing_disk_leaves_one_store_in_place(void **state)
 	close_store(w);
 	int failures = 0, n;
 	for (n = 1; n < 40; n++) {
-		disk.syncs_only = true;
-		disk_break(n, EIO, false);
+		disk_break_only(DISK_SYNCS, n, EIO, false);
 		int r = try_restore(w, copy, &ret, error);
 		bool is_reached = atomic_load(&disk.calls) >= atomic_load(&disk.fail_at);
 		disk_mend();

@@ -365,8 +365,7 @@ static void says_so_when_the_disk_fails(void **state)
 	WAIT_FOR(atomic_load(&n_done) == 1);
 	assert_int_equal(last_error(w), 0);
 	int kept = begin_listening();
-	atomic_store(&disk.syncs_only, true);
-	disk_break(1, EIO, true);
+	disk_break_only(DISK_SYNCS, 1, EIO, true);
 	submit(w, &orders[1]);
 	WAIT_FOR(atomic_load(&n_done) == 2);
 	int error = last_error(w);
