@@ -183,11 +183,18 @@ static int64_t file_size(const char *path, const char *suffix)
 static void put_sizes(struct status *s)
 {
 	int64_t wal = file_size(s->config->store.path, "-wal"), limit = s->config->store.wal_limit;
+	int64_t n_aside;
 	bool is_over = wal > limit;
 
 	put_number(s, "database_bytes", file_size(s->config->store.path, ""), UNJUDGED, NULL);
 	put_number(s, "wal_bytes", wal, is_over ? BAD : GOOD,
 		   is_over ? "above wal_limit: a reader holds an old snapshot; end it" : NULL);
+	n_aside = storage_count_aside(s->config->store.path);
+	put_number(s, "corrupt_stores", n_aside, n_aside == 0 ? GOOD : BAD,
+		   n_aside == 0
+			   ? NULL
+			   : "damaged stores were set aside (PATH.corrupt-*): restore a backup, "
+			     "then move them away");
 }
 
 /* ---- what is told ---- */

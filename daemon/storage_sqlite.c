@@ -62,7 +62,7 @@ int storage_sqlite_fail(struct storage *s, int code, const char *what)
 bool storage_is_failure(int error)
 {
 	return error == -EIO || error == -ENOSPC || error == -EBUSY || error == -EUCLEAN ||
-	       error == -EACCES || error == -ENOMEM;
+	       error == -EACCES || error == -ENOMEM || error == -ESTALE;
 }
 
 int64_t storage_fold_version(void)
