@@ -194,6 +194,7 @@ struct storage {
 	bool in_transaction, is_durable; /* is_durable: what PRAGMA synchronous says now */
 	int failed; /* in the open transaction, where no result could tell: it cannot be kept */
 	int64_t next_sandbox_key, next_run_key; /* gaps do not matter */
+	int checkpoint_frames; /* with so many the log is moved into the database */
 	int wal_frames; /* in the write-ahead log after the last commit */
 	int64_t change_seq; /* of the open transaction; 0: none given yet */
 	/* What the store holds, the open transaction included; and before it, for a rollback. */

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libgen.h>
 #include <linux/magic.h>
 #include <stdarg.h>
@@ -24,6 +25,10 @@
 #include <sys/vfs.h>
 
 #define FILE_MODE 0640 /* SQLite gives -wal and -shm the mode of the database */
+#define PAGE_BYTES 4096
+#define LOG_BYTES_MAX (INT64_C(64) << 20) /* the file keeps so much when it is reset */
+/* Moved into the database when it has so many: rarely, for a batch waits while it runs. */
+#define CHECKPOINT_FRAMES_MAX 12000
 #define LOCK_TRIES 5
 #define LOCK_PAUSE_US 40000
 #define CIFS_MAGIC 0xff534d42
@@ -218,6 +223,17 @@ static int check_identity(struct storage *s, char error[static STORAGE_ERROR_MAX
 	return 0;
 }
 
+/* A log that nobody holds stays well below wal_limit: what is above it is worth a warning. */
+static int limit_log(struct storage *s)
+{
+	char sql[64];
+	int64_t half = s->options.wal_limit > 0 ? s->options.wal_limit / 2 : LOG_BYTES_MAX;
+	(void)snprintf(sql, sizeof(sql), "PRAGMA journal_size_limit=%" PRId64,
+		       base_min_i64(half, LOG_BYTES_MAX));
+	s->checkpoint_frames = (int)base_min_i64(half / PAGE_BYTES, CHECKPOINT_FRAMES_MAX);
+	return run_sql(s, sql);
+}
+
 static int apply_settings(struct storage *s, char error[static STORAGE_ERROR_MAX])
 {
 	int on = 1;
@@ -228,7 +244,7 @@ static int apply_settings(struct storage *s, char error[static STORAGE_ERROR_MAX
 		s,
 		"PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON;"
 		"PRAGMA trusted_schema=OFF; PRAGMA secure_delete=OFF; PRAGMA wal_autocheckpoint=0;"
-		"PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-8192; PRAGMA "
+		"PRAGMA cache_size=-8192; PRAGMA "
 		"synchronous=FULL");
 	if (r == 0)
 		r = pragma_number(s, "PRAGMA synchronous", &value);
@@ -237,6 +253,9 @@ static int apply_settings(struct storage *s, char error[static STORAGE_ERROR_MAX
 	if (r < 0)
 		return refuse_failed(s, error, r);
 	s->is_durable = true;
+	r = limit_log(s);
+	if (r < 0)
+		return refuse_failed(s, error, r);
 	storage_sqlite_watch_wal(s);
 	return 0;
 }

@@ -30,6 +30,7 @@
 #define TICK_MS 1000
 #define SECRETS_MAX 512 /* sources x secrets */
 #define RETRY_MS 1000 /* pause of the projector, or of work aside, after it failed */
+#define TELL_LOG_EVERY_MS (INT64_C(10) * 60 * 1000)
 #define DAMAGED_AFTER 3 /* batches in a row: one may be a disk that hiccups */
 
 struct writer {
@@ -63,6 +64,7 @@ struct writer {
 	bool more_to_fold, has_pending, more_aside, more_upkeep, aliases_due, do_rebuild, do_prune;
 	struct writer_slices slices[WRITER_N_SLICES];
 	struct log_limit complaint;
+	int64_t log_told_ms; /* when wal_limit was last said to be exceeded; 0: it is not */
 	unsigned int n_damaged; /* failures in a row for damaged pages */
 	bool ends_when_damaged, is_lost, wants_end;
 };
@@ -513,6 +515,26 @@ static int try_again(struct writer *w)
 	return r;
 }
 
+/* Deliveries go on; but the log grows until whoever reads an old snapshot lets it go. */
+static void watch_log(struct writer *w, int64_t now_ms)
+{
+	char holders[256];
+	int64_t size = w->health.stats.wal_bytes, limit = w->config->store.wal_limit;
+	if (size <= limit && w->log_told_ms)
+		log_line(LOG_LEVEL_NOTICE, "the write-ahead log is below wal_limit again",
+			 LOG_NUM("bytes", size));
+	if (size <= limit)
+		w->log_told_ms = 0;
+	if (size <= limit || (w->log_told_ms && now_ms - w->log_told_ms < TELL_LOG_EVERY_MS))
+		return;
+	w->log_told_ms = now_ms;
+	size_t n = storage_wal_holders(w->config->store.path, holders, sizeof(holders));
+	log_line(LOG_LEVEL_WARNING,
+		 "the write-ahead log is above wal_limit: a reader holds an old snapshot; end it",
+		 LOG_NUM("bytes", size), LOG_NUM("limit", limit),
+		 LOG_TEXT("pid", n ? holders : "unknown"));
+}
+
 static void tick(struct writer *w, int64_t now_ms)
 {
 	w->last_tick_ms = now_ms;
@@ -533,6 +555,7 @@ static void tick(struct writer *w, int64_t now_ms)
 		complain(w, "alerts could not be looked at", r);
 	publish(w, last, false);
 	publish_sizes(w);
+	watch_log(w, now_ms);
 }
 
 /* Deliveries that come meanwhile wait for the end of it. */

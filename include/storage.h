@@ -277,3 +277,6 @@ struct storage_stats {
 	int64_t wal_bytes, database_bytes, free_bytes; /* free: of the file system */
 };
 void storage_stats(struct storage *s, struct storage_stats *ret);
+/* Other processes that read now, as "4711 (python3), 4712 (grafana)": one that stays keeps the
+ * write-ahead log from shrinking. How many; a momentary picture. Any thread. */
+size_t storage_wal_holders(const char *path, char *buf, size_t size);
