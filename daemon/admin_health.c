@@ -32,6 +32,10 @@ bool admin_health_has(const struct admin_health *h, enum admin_reason reason)
 	case ADMIN_LEDGER_STUCK:
 		return w->folded_seq < w->stored_seq &&
 		       h->now_mono_ms - w->folded_mono_ms > ADMIN_HEALTH_FOLD_MAX_MS;
+	case ADMIN_STORE_LOST:
+		return w->is_lost;
+	case ADMIN_STORE_DAMAGED:
+		return w->is_damaged;
 	case ADMIN_STOPPING:
 		return h->stopping;
 	}
@@ -52,6 +56,7 @@ const char *admin_health_name(enum admin_reason reason)
 	static const char *const names[ADMIN_N_REASONS] = {
 		[ADMIN_COMMIT_FAILED] = "commit_failed", [ADMIN_WRITER_STUCK] = "writer_stuck",
 		[ADMIN_QUEUE_FULL] = "queue_full",	 [ADMIN_DISK_FULL] = "disk_full",
+		[ADMIN_STORE_LOST] = "store_lost",	 [ADMIN_STORE_DAMAGED] = "store_damaged",
 		[ADMIN_LEDGER_STUCK] = "ledger_stuck",	 [ADMIN_STOPPING] = "stopping",
 	};
 
@@ -82,6 +87,12 @@ static int explain(const struct admin_health *h, enum admin_reason reason, struc
 		return buffer_appendf(
 			out, "%" PRId64 " events wait and none was folded for %" PRId64 " s",
 			w->stored_seq - w->folded_seq, (h->now_mono_ms - w->folded_mono_ms) / 1000);
+	case ADMIN_STORE_LOST:
+		return buffer_append_text(out, "a file of the store was deleted, moved or replaced "
+					       "beneath the daemon");
+	case ADMIN_STORE_DAMAGED:
+		return buffer_append_text(out, "pages of the database cannot be read, the log says "
+					       "what helps");
 	case ADMIN_STOPPING:
 		return buffer_append_text(out, "the daemon was told to stop");
 	}

@@ -337,6 +337,9 @@ static void put_config(struct admin_text *t, const struct config *config)
 	const struct simple rows[] = {
 		{ "e2b_hookd_wal_limit_bytes", ADMIN_GAUGE, "Setting wal_limit of [store].",
 		  config->store.wal_limit, 0 },
+		{ "e2b_hookd_corrupt_stores", ADMIN_GAUGE,
+		  "Damaged stores that were set aside and lay beside the store at the start.",
+		  metrics_get(METRICS_CORRUPT_STORES), 0 },
 		{ "e2b_hookd_config_reload_failed", ADMIN_GAUGE,
 		  "1: the last reload was refused, the configuration before it is in force.",
 		  metrics_get(METRICS_RELOAD_FAILED), 0 },

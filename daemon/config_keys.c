@@ -159,6 +159,12 @@ static const struct config_key store_keys[] = {
 	  .max = 3650 * DAY,
 	  .offset = offsetof(struct config_store, max_run_ms),
 	  .doc = "A run without an end is closed as estimated after this." },
+	{ .name = "on_corrupt",
+	  .type = CONFIG_TYPE_ON_CORRUPT,
+	  .fallback = "rotate",
+	  .offset = offsetof(struct config_store, set_damaged_aside),
+	  .doc = "What to do with a damaged database at the start: rotate sets it aside whole, as "
+		 "PATH.corrupt-TIME, and begins an empty one; exit refuses to start." },
 };
 
 static const struct config_key source_keys[] = {

@@ -133,6 +133,16 @@ static int value_parse_log_format(const struct config_key *key, void *target, co
 	return 0;
 }
 
+static int value_parse_on_corrupt(const struct config_key *key, void *target, const char *text,
+				  char *why)
+{
+	bool rotate = strcmp(text, "rotate") == 0;
+	if (!rotate && strcmp(text, "exit") != 0)
+		return value_refuse_text(why, text, "is neither rotate nor exit");
+	*(bool *)value_field(key, target) = rotate;
+	return 0;
+}
+
 /* ---- text ---- */
 
 static bool value_is_file(const char *text)
@@ -495,6 +505,7 @@ static const struct {
 	[CONFIG_TYPE_LOG_LEVEL] = { VALUE_CHOICE, value_parse_log_level,
 				    "error, warning, notice, info, debug" },
 	[CONFIG_TYPE_LOG_FORMAT] = { VALUE_CHOICE, value_parse_log_format, "text, json" },
+	[CONFIG_TYPE_ON_CORRUPT] = { VALUE_BOOL, value_parse_on_corrupt, "rotate, exit" },
 	[CONFIG_TYPE_FILE] = { VALUE_TEXT, value_parse_file, "absolute path" },
 	[CONFIG_TYPE_STORE_PATH] = { VALUE_TEXT, value_parse_store_path, "absolute path" },
 	[CONFIG_TYPE_HTTP_PATH] = { VALUE_TEXT, value_parse_http_path, "HTTP path" },

@@ -19,6 +19,7 @@
 #define NEWEST "100000"
 #define NOTE_MAX 160
 #define WORD_MAX 320
+#define CTL_HOLDERS_MAX 256
 
 struct status {
 	const struct config *config;
@@ -183,11 +184,24 @@ static int64_t file_size(const char *path, const char *suffix)
 static void put_sizes(struct status *s)
 {
 	int64_t wal = file_size(s->config->store.path, "-wal"), limit = s->config->store.wal_limit;
+	int64_t n_aside;
 	bool is_over = wal > limit;
+	char holders[CTL_HOLDERS_MAX], note[WORD_MAX];
+	size_t n_holders =
+		is_over ? storage_wal_holders(s->config->store.path, holders, sizeof(holders)) : 0;
+
+	(void)snprintf(note, sizeof(note),
+		       "above wal_limit: a reader holds an old snapshot; end it%s%s",
+		       n_holders ? ": pid " : "", n_holders ? holders : "");
 
 	put_number(s, "database_bytes", file_size(s->config->store.path, ""), UNJUDGED, NULL);
-	put_number(s, "wal_bytes", wal, is_over ? BAD : GOOD,
-		   is_over ? "above wal_limit: a reader holds an old snapshot; end it" : NULL);
+	put_number(s, "wal_bytes", wal, is_over ? BAD : GOOD, is_over ? note : NULL);
+	n_aside = storage_count_aside(s->config->store.path);
+	put_number(s, "corrupt_stores", n_aside, n_aside == 0 ? GOOD : BAD,
+		   n_aside == 0
+			   ? NULL
+			   : "damaged stores were set aside (PATH.corrupt-*): restore a backup, "
+			     "then move them away");
 }
 
 /* ---- what is told ---- */

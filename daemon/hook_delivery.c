@@ -118,7 +118,7 @@ struct hook_delivery *hook_delivery_new(struct hook_server *server, struct httpd
 	return d;
 }
 
-static void drop_body(struct hook_delivery *d)
+void hook_delivery_drop_body(struct hook_delivery *d)
 {
 	d->is_dropped = true;
 	buffer_finish(&d->body);
@@ -130,7 +130,7 @@ void hook_delivery_release(struct hook_delivery *d)
 {
 	if (d->request || d->lent)
 		return;
-	drop_body(d);
+	hook_delivery_drop_body(d);
 	ingest_result_unref(d->judged);
 	config_unref(d->config);
 	free(d->texts);
@@ -190,13 +190,13 @@ int hook_delivery_judge(struct hook_delivery *d)
 	/* What is only counted needs no body any more. */
 	if (d->judged->verdict == INGEST_FILTERED || d->reason == INGEST_REASON_SIGNATURE_MISSING ||
 	    d->reason == INGEST_REASON_SIGNATURE_MALFORMED)
-		drop_body(d);
+		hook_delivery_drop_body(d);
 	return 0;
 }
 
 void hook_delivery_judge_too_large(struct hook_delivery *d, int64_t body_len)
 {
-	drop_body(d);
+	hook_delivery_drop_body(d);
 	d->body_len = body_len;
 	d->judged->verdict = INGEST_REJECT;
 	d->judged->reason = INGEST_REASON_BODY_TOO_LARGE;

@@ -39,14 +39,19 @@ struct hook_delivery {
 
 	struct writer_job job;
 	struct httpd_post post; /* brings it back from the writer */
-	struct hook_delivery *prev, *next; /* waiting for the commit, oldest first */
-	bool is_waiting;
+	struct hook_delivery *prev, *next; /* in `list` */
+	struct hook_list *list; /* of its loop: what it waits for; NULL: nothing */
 	int64_t lent_since_ms;
+};
+
+struct hook_list {
+	struct hook_delivery *oldest, *newest;
 };
 
 struct hook_loop {
 	struct writer_waker waker;
-	struct hook_delivery *oldest, *newest;
+	struct hook_list receiving; /* their bodies are not complete */
+	struct hook_list waiting; /* for their commit */
 };
 
 struct hook_server {
@@ -69,6 +74,8 @@ struct hook_delivery *hook_delivery_new(struct hook_server *server, struct httpd
 					struct config *config, const struct config_source *source);
 /* Frees it when neither the request nor the writer holds it any more. */
 void hook_delivery_release(struct hook_delivery *d);
+/* Lets go of its body and the memory that is charged for it. */
+void hook_delivery_drop_body(struct hook_delivery *d);
 
 /* 0; -EMSGSIZE: over max_body; -ENOBUFS: over the memory for all bodies; -ENOMEM. */
 MUST_CHECK int hook_delivery_append(struct hook_delivery *d, const char *bytes, size_t len);

@@ -96,27 +96,55 @@ static struct hook_loop *loop_of(const struct hook_delivery *d)
 	return &d->server->loops[httpd_loop_index(d->loop)];
 }
 
-static void begin_waiting(struct hook_delivery *d)
+static void leave_list(struct hook_delivery *d)
 {
-	struct hook_loop *loop = loop_of(d);
+	struct hook_list *list = d->list;
 
-	d->is_waiting = true;
-	d->lent_since_ms = httpd_loop_now_ms(d->loop);
-	d->next = NULL;
-	d->prev = loop->newest;
-	*(d->prev ? &d->prev->next : &loop->oldest) = d;
-	loop->newest = d;
+	if (!list)
+		return;
+	d->list = NULL;
+	*(d->prev ? &d->prev->next : &list->oldest) = d->next;
+	*(d->next ? &d->next->prev : &list->newest) = d->prev;
 }
 
-static void end_waiting(struct hook_delivery *d)
+static void enter_list(struct hook_delivery *d, struct hook_list *list)
 {
-	struct hook_loop *loop = loop_of(d);
+	leave_list(d);
+	d->list = list;
+	d->next = NULL;
+	d->prev = list->newest;
+	*(d->prev ? &d->prev->next : &list->oldest) = d;
+	list->newest = d;
+}
 
-	if (!d->is_waiting)
-		return;
-	d->is_waiting = false;
-	*(d->prev ? &d->prev->next : &loop->oldest) = d->next;
-	*(d->next ? &d->next->prev : &loop->newest) = d->prev;
+static void begin_waiting(struct hook_delivery *d)
+{
+	d->lent_since_ms = httpd_loop_now_ms(d->loop);
+	enter_list(d, &loop_of(d)->waiting);
+}
+
+/* --- memory for bodies --- */
+
+static bool is_memory_short(const struct hook_server *s)
+{
+	return atomic_load(&s->body_memory) >= (size_t)HOOK_SERVER_BODY_MEMORY;
+}
+
+/* Who has been sending longest gives way: an honest body comes within moments, and strangers that
+ * hold all memory with theirs must not keep it out. False: nobody of this loop had any. */
+static bool make_room(struct hook_delivery *d)
+{
+	struct hook_delivery *next, *other = loop_of(d)->receiving.oldest;
+
+	for (; other && is_memory_short(d->server); other = next) {
+		next = other->next;
+		if (other == d || other->charged == 0)
+			continue;
+		leave_list(other);
+		hook_delivery_drop_body(other);
+		answer_unavailable(other, METRICS_BODY_MEMORY_FULL);
+	}
+	return !is_memory_short(d->server);
 }
 
 static void on_tick(void *ctx, struct httpd_loop *httpd_loop)
@@ -126,10 +154,10 @@ static void on_tick(void *ctx, struct httpd_loop *httpd_loop)
 	int64_t limit = httpd_loop_now_ms(httpd_loop) - s->first_config->store.commit_timeout_ms;
 
 	/* The writer may store it yet: the sender's next attempt is then a duplicate. */
-	while (loop->oldest && loop->oldest->lent_since_ms <= limit) {
-		struct hook_delivery *d = loop->oldest;
+	while (loop->waiting.oldest && loop->waiting.oldest->lent_since_ms <= limit) {
+		struct hook_delivery *d = loop->waiting.oldest;
 
-		end_waiting(d);
+		leave_list(d);
 		answer_unavailable(d, METRICS_COMMIT_TIMEOUT);
 	}
 }
@@ -186,8 +214,8 @@ static void come_back(struct httpd_post *post)
 	d->lent = false;
 	atomic_fetch_sub(d->job.durable ? &d->server->n_waiting : &d->server->n_rejections, 1);
 	count_event(d);
-	if (d->is_waiting) {
-		end_waiting(d);
+	if (d->list) {
+		leave_list(d);
 		answer_outcome(d);
 	}
 	hook_delivery_release(d);
@@ -239,7 +267,7 @@ static void lend_and_wait(struct hook_delivery *d)
 	r = lend(d);
 	if (r == 0)
 		return;
-	end_waiting(d);
+	leave_list(d);
 	answer_unavailable(d, r == -EAGAIN ? METRICS_QUEUE_FULL : METRICS_STOPPING);
 }
 
@@ -317,8 +345,10 @@ static void refuse_early(struct hook_server *s, struct hook_delivery *d)
 		reject(d, REPLY_TOO_LARGE);
 	} else if (atomic_load(&s->n_waiting) >= (size_t)s->first_config->store.queue_limit) {
 		answer_unavailable(d, METRICS_QUEUE_FULL);
-	} else if (atomic_load(&s->body_memory) >= (size_t)HOOK_SERVER_BODY_MEMORY) {
+	} else if (is_memory_short(s) && !make_room(d)) {
 		answer_unavailable(d, METRICS_BODY_MEMORY_FULL);
+	} else {
+		enter_list(d, &loop_of(d)->receiving);
 	}
 }
 
@@ -350,13 +380,15 @@ static void on_body(void *ctx, struct httpd_request *r, const char *bytes, size_
 	int error = hook_delivery_append(d, bytes, len);
 
 	(void)ctx;
-	if (error == 0)
+	if (error == 0 || (error == -ENOBUFS && make_room(d)))
 		return;
+	leave_list(d);
 	if (error == -EMSGSIZE) {
 		hook_delivery_judge_too_large(d, d->body_len);
 		reject(d, REPLY_TOO_LARGE);
 		return;
 	}
+	hook_delivery_drop_body(d);
 	answer_unavailable(d, error == -ENOBUFS ? METRICS_BODY_MEMORY_FULL : METRICS_OUT_OF_MEMORY);
 }
 
@@ -365,6 +397,7 @@ static void on_complete(void *ctx, struct httpd_request *r)
 	struct hook_delivery *d = httpd_data(r);
 
 	(void)ctx;
+	leave_list(d);
 	if (hook_delivery_judge(d) != 0) {
 		answer_unavailable(d, METRICS_JUDGING_FAILED);
 		return;
@@ -394,7 +427,7 @@ static void on_finish(void *ctx, struct httpd_request *r, bool answered)
 		metrics_count(METRICS_ABORTED);
 	hook_delivery_log(d, answered);
 	d->request = NULL;
-	end_waiting(d);
+	leave_list(d);
 	hook_delivery_release(d);
 }
 

@@ -1,5 +1,6 @@
 #include "check.h"
 #include "config.h"
+#include "secrecy.h"
 #include "service.h"
 
 #include <errno.h>
@@ -127,19 +128,22 @@ static int next_signal(const sigset_t *set, int64_t ms)
 	return sigtimedwait(set, NULL, &wait);
 }
 
-static void serve(struct service *service, const sigset_t *set)
+/* The exit code: not 0 where it ended for want of a new start. */
+static int serve(struct service *service, const sigset_t *set)
 {
 	const struct timespec look = { .tv_nsec = DRAIN_LOOK_NS };
 	int number;
 
-	while (!is_stop(number = next_signal(set, service_tick(service)))) {
+	do {
+		number = next_signal(set, service_tick(service));
 		if (number == SIGHUP)
 			service_reload(service);
-	}
+	} while (!is_stop(number) && !service_wants_end(service));
 	service_begin_stop(service);
 	/* A second request to stop means now. */
 	while (!service_has_drained(service) && !is_stop(sigtimedwait(set, NULL, &look)))
 		;
+	return is_stop(number) ? 0 : EX_IOERR;
 }
 
 int main(int argc, char **argv)
@@ -149,6 +153,7 @@ int main(int argc, char **argv)
 	sigset_t set;
 	int r = parse(argc, argv, &options);
 
+	secrecy_begin();
 	if (r != 0)
 		return r;
 	if (options.help) {
@@ -165,7 +170,7 @@ int main(int argc, char **argv)
 	r = service_start(options.config_path, &service);
 	if (r != 0)
 		return r;
-	serve(service, &set);
+	r = serve(service, &set);
 	service_finish(service);
-	return 0;
+	return r;
 }

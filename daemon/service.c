@@ -26,6 +26,7 @@
 #define SIDE_ROWS_MAX 10000
 #define SIDE_BYTES_MAX (INT64_C(64) * 1024 * 1024)
 #define REJECTION_AGE_MAX_MS (INT64_C(30) * 24 * 3600 * 1000)
+#define TICK_MS 1000 /* so soon it is seen that a new start is needed */
 #define SPARE_FDS 256 /* beside connections: those of [admin], store, epoll, stderr, libraries */
 
 struct service {
@@ -38,7 +39,7 @@ struct service {
 	struct admin_server *admin; /* NULL: off */
 	struct control *control; /* NULL: the socket could not be made */
 	struct service_watch watch;
-	bool stopping;
+	bool stopping, wants_end;
 	int64_t drain_since_ms;
 };
 
@@ -136,6 +137,23 @@ static void raise_fd_limit(const struct config *config)
 		 LOG_NUM("limit", limit.rlim_cur), LOG_NUM("wanted", wanted));
 }
 
+static void tell_aside(const struct service *s)
+{
+	const char *aside = storage_aside(s->storage);
+	int64_t n = storage_count_aside(s->config->store.path);
+
+	metrics_set(METRICS_CORRUPT_STORES, n);
+	if (*aside)
+		log_line(LOG_LEVEL_ERROR,
+			 "THE STORE WAS DAMAGED: it was set aside and an empty one begun; put a "
+			 "backup in its place with e2b-hookctl restore",
+			 LOG_TEXT("aside", aside), LOG_TEXT("found", storage_error(s->storage)));
+	else if (n > 0)
+		log_line(LOG_LEVEL_WARNING,
+			 "damaged stores lie beside this one: look into them, then move them away",
+			 LOG_NUM("stores", n), LOG_TEXT("store", s->config->store.path));
+}
+
 static int open_store(struct service *s)
 {
 	const struct config_store *store = &s->config->store;
@@ -147,12 +165,15 @@ static int open_store(struct service *s)
 		.rejection_rows_max = SIDE_ROWS_MAX,
 		.rejection_bytes_max = SIDE_BYTES_MAX,
 		.rejection_age_max_ms = REJECTION_AGE_MAX_MS,
+		.set_damaged_aside = store->set_damaged_aside,
 	};
 	char error[STORAGE_ERROR_MAX] = "";
 	int r = storage_open(&options, &s->storage, error);
 
-	if (r == 0)
+	if (r == 0) {
+		tell_aside(s);
 		return 0;
+	}
 	log_line(LOG_LEVEL_ERROR, error[0] ? error : strerror(-r), LOG_TEXT("store", store->path));
 	return exit_code_of_store(r);
 }
@@ -162,6 +183,7 @@ static int start_writer(struct service *s)
 	const struct writer_options options = {
 		.queue_limit = (size_t)s->config->store.queue_limit,
 		.config = s->config,
+		.ends_when_damaged = s->config->store.set_damaged_aside,
 	};
 	int r = writer_new(s->storage, &options, &s->writer);
 
@@ -341,9 +363,17 @@ static int bring_up(struct service *s, const char *config_path)
 int64_t service_tick(struct service *s)
 {
 	struct admin_health health;
+	int64_t ms;
 
 	read_health(s, &health);
-	return service_watch_tick(&s->watch, &health, hook_server_stalled_ms(s->hooks));
+	s->wants_end = health.writer.wants_end;
+	ms = service_watch_tick(&s->watch, &health, hook_server_stalled_ms(s->hooks));
+	return s->wants_end ? 0 : base_min_i64(ms, TICK_MS);
+}
+
+bool service_wants_end(const struct service *s)
+{
+	return s->wants_end;
 }
 
 /* --- down --- */

@@ -17,9 +17,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#define CHECKPOINT_PAGES                                                                           \
-	12000 /* of the write-ahead log: rarely, for a batch waits while it runs                   \
-	       */
 
 static int errno_of(int code)
 {
@@ -62,7 +59,7 @@ int storage_sqlite_fail(struct storage *s, int code, const char *what)
 bool storage_is_failure(int error)
 {
 	return error == -EIO || error == -ENOSPC || error == -EBUSY || error == -EUCLEAN ||
-	       error == -EACCES || error == -ENOMEM;
+	       error == -EACCES || error == -ENOMEM || error == -ESTALE;
 }
 
 int64_t storage_fold_version(void)
@@ -356,7 +353,7 @@ int storage_maintain(struct storage *s)
 {
 	bool indexes = storage_sqlite_identity_wants_indexing(s);
 	int r = indexes ? storage_sqlite_identity_index(s) : 0;
-	return r < 0 || (indexes && s->wal_frames < CHECKPOINT_PAGES) ? r : checkpoint(s);
+	return r < 0 || (indexes && s->wal_frames < s->checkpoint_frames) ? r : checkpoint(s);
 }
 
 static int count_frames(void *ctx, sqlite3 *db, const char *name, int frames)
@@ -375,5 +372,5 @@ void storage_sqlite_watch_wal(struct storage *s)
 
 bool storage_wants_upkeep(const struct storage *s)
 {
-	return s->wal_frames >= CHECKPOINT_PAGES || storage_sqlite_identity_wants_indexing(s);
+	return s->wal_frames >= s->checkpoint_frames || storage_sqlite_identity_wants_indexing(s);
 }

@@ -11,6 +11,7 @@
 /* What a rebuild writes is numbered so far ahead of the live ledger: its rows are changes to
  * whoever read the live ones while it ran. More transactions than a rebuild sees. */
 #define STORAGE_SHADOW_LEAD (INT64_C(1) << 30)
+#define STORAGE_N_PLACES 4 /* database, log, shared memory, lock */
 #define STORAGE_DIM_CACHE 1024 /* a power of two */
 
 enum storage_sql {
@@ -184,6 +185,8 @@ struct storage {
 	sqlite3 *db;
 	int lock_fd;
 	char *path;
+	char *aside; /* the name that a damaged predecessor was given; NULL: none */
+	int place_fds[STORAGE_N_PLACES]; /* storage_sqlite_place.c; less 1: 0 is none */
 	struct storage_options options;
 	enum storage_target target;
 	sqlite3_stmt *statements[STORAGE_N_TARGETS][SQL_N];
@@ -191,6 +194,7 @@ struct storage {
 	bool in_transaction, is_durable; /* is_durable: what PRAGMA synchronous says now */
 	int failed; /* in the open transaction, where no result could tell: it cannot be kept */
 	int64_t next_sandbox_key, next_run_key; /* gaps do not matter */
+	int checkpoint_frames; /* with so many the log is moved into the database */
 	int wal_frames; /* in the write-ahead log after the last commit */
 	int64_t change_seq; /* of the open transaction; 0: none given yet */
 	/* What the store holds, the open transaction included; and before it, for a rollback. */
@@ -248,3 +252,6 @@ void storage_sqlite_watch_wal(struct storage *s);
 int64_t storage_sqlite_change_seq(struct storage *s);
 /* A statement's text with the names of ledger tables prefixed; the caller frees it. */
 char *storage_sqlite_retarget(const char *sql, const char *prefix);
+/* Remembers which files those are that were opened, and forgets them. */
+int storage_sqlite_place_take(struct storage *s) MUST_CHECK;
+void storage_sqlite_place_finish(struct storage *s);

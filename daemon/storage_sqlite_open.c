@@ -5,6 +5,7 @@
  * Persistent -wal and -shm files let readers without any write right open the database while the
  * daemon is down (without them SQLite would have to create them).
  */
+#include "storage_sqlite_damage.h"
 #include "storage_sqlite_identity.h"
 #include "storage_sqlite_rollup.h"
 #include "storage_sqlite_traits.h"
@@ -14,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libgen.h>
 #include <linux/magic.h>
 #include <stdarg.h>
@@ -23,6 +25,10 @@
 #include <sys/vfs.h>
 
 #define FILE_MODE 0640 /* SQLite gives -wal and -shm the mode of the database */
+#define PAGE_BYTES 4096
+#define LOG_BYTES_MAX (INT64_C(64) << 20) /* the file keeps so much when it is reset */
+/* Moved into the database when it has so many: rarely, for a batch waits while it runs. */
+#define CHECKPOINT_FRAMES_MAX 12000
 #define LOCK_TRIES 5
 #define LOCK_PAUSE_US 40000
 #define CIFS_MAGIC 0xff534d42
@@ -102,20 +108,36 @@ static int try_lock(int fd)
 	return r;
 }
 
-static int take_lock(struct storage *s, char error[static STORAGE_ERROR_MAX])
+static int take_lock(const char *store, int *ret_fd, char error[static STORAGE_ERROR_MAX])
 {
 	char path[4096];
-	(void)snprintf(path, sizeof(path), "%s.lock", s->path);
-	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
-	if (s->lock_fd < 0)
+	(void)snprintf(path, sizeof(path), "%s.lock", store);
+	*ret_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+	if (*ret_fd < 0)
 		return refuse(error, -errno, "%s: %s: the daemon's user (uid %u) must own it", path,
 			      strerror(errno), (unsigned int)geteuid());
-	if (try_lock(s->lock_fd) < 0)
+	if (try_lock(*ret_fd) < 0)
 		return refuse(error, errno == EWOULDBLOCK ? -EBUSY : -errno,
 			      "%s: another e2b-hookd uses this store: stop it, or give this one "
 			      "another [store] path",
-			      s->path);
+			      store);
 	return 0;
+}
+
+/* What the operator can do about an error of SQLite's. */
+static int refuse_failed(const struct storage *s, char error[static STORAGE_ERROR_MAX], int r)
+{
+	const char *advice = "look into the system's log, then at `e2b-hookctl check`";
+	if (r == -EUCLEAN)
+		advice = "not a usable SQLite database: move it away or restore a backup, or set "
+			 "another [store] path";
+	else if (r == -EBUSY)
+		advice = "another program holds a lock on it: end that, then start again";
+	else if (r == -ENOSPC)
+		advice = "the disk is full: make room";
+	else if (r == -EACCES)
+		advice = "the daemon's user must be able to write it, and its directory";
+	return refuse(error, r, "%s: %s: %s", s->path, s->error, advice);
 }
 
 /* Creates the file with the right mode, and mends the mode of what a restore left behind. */
@@ -130,6 +152,11 @@ static int prepare_files(struct storage *s, char error[static STORAGE_ERROR_MAX]
 			      "%s: %s: the daemon's user (uid %u) must be able to write it",
 			      s->path, strerror(errno), (unsigned int)geteuid());
 	(void)close(fd); /* before SQLite opens it: closing later would drop its locks */
+	if (storage_sqlite_damage_has_stray_log(s->path)) {
+		(void)snprintf(s->error, sizeof(s->error),
+			       "a write-ahead log without its database");
+		return refuse_failed(s, error, -EUCLEAN);
+	}
 	static const char *const suffixes[] = { "", "-wal", "-shm" };
 	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
 		char path[4096];
@@ -166,22 +193,6 @@ static int run_sql(struct storage *s, const char *sql)
 	return code == SQLITE_OK ? 0 : storage_sqlite_fail(s, code, "cannot set up the store");
 }
 
-/* What the operator can do about an error of SQLite's. */
-static int refuse_failed(const struct storage *s, char error[static STORAGE_ERROR_MAX], int r)
-{
-	const char *advice = "look into the system's log, then at `e2b-hookctl check`";
-	if (r == -EUCLEAN)
-		advice = "not a usable SQLite database: move it away or restore a backup, or set "
-			 "another [store] path";
-	else if (r == -EBUSY)
-		advice = "another program holds a lock on it: end that, then start again";
-	else if (r == -ENOSPC)
-		advice = "the disk is full: make room";
-	else if (r == -EACCES)
-		advice = "the daemon's user must be able to write it, and its directory";
-	return refuse(error, r, "%s: %s: %s", s->path, s->error, advice);
-}
-
 /* Whose database is it? An empty file is ours to fill; in another's nothing is changed. */
 static int check_identity(struct storage *s, char error[static STORAGE_ERROR_MAX],
 			  int64_t *ret_version)
@@ -212,6 +223,17 @@ static int check_identity(struct storage *s, char error[static STORAGE_ERROR_MAX
 	return 0;
 }
 
+/* A log that nobody holds stays well below wal_limit: what is above it is worth a warning. */
+static int limit_log(struct storage *s)
+{
+	char sql[64];
+	int64_t half = s->options.wal_limit > 0 ? s->options.wal_limit / 2 : LOG_BYTES_MAX;
+	(void)snprintf(sql, sizeof(sql), "PRAGMA journal_size_limit=%" PRId64,
+		       base_min_i64(half, LOG_BYTES_MAX));
+	s->checkpoint_frames = (int)base_min_i64(half / PAGE_BYTES, CHECKPOINT_FRAMES_MAX);
+	return run_sql(s, sql);
+}
+
 static int apply_settings(struct storage *s, char error[static STORAGE_ERROR_MAX])
 {
 	int on = 1;
@@ -222,7 +244,7 @@ static int apply_settings(struct storage *s, char error[static STORAGE_ERROR_MAX
 		s,
 		"PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON;"
 		"PRAGMA trusted_schema=OFF; PRAGMA secure_delete=OFF; PRAGMA wal_autocheckpoint=0;"
-		"PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-8192; PRAGMA "
+		"PRAGMA cache_size=-8192; PRAGMA "
 		"synchronous=FULL");
 	if (r == 0)
 		r = pragma_number(s, "PRAGMA synchronous", &value);
@@ -231,6 +253,9 @@ static int apply_settings(struct storage *s, char error[static STORAGE_ERROR_MAX
 	if (r < 0)
 		return refuse_failed(s, error, r);
 	s->is_durable = true;
+	r = limit_log(s);
+	if (r < 0)
+		return refuse_failed(s, error, r);
 	storage_sqlite_watch_wal(s);
 	return 0;
 }
@@ -330,32 +355,76 @@ static int open_database(struct storage *s, char error[static STORAGE_ERROR_MAX]
 	if (r < 0)
 		return r;
 	r = load_counters(s);
+	if (r == 0)
+		r = storage_sqlite_damage_probe(s);
+	if (r == 0)
+		r = storage_sqlite_place_take(s);
 	return r < 0 ? refuse_failed(s, error, r) : 0;
 }
 
-int storage_open(const struct storage_options *options, struct storage **ret,
-		 char error[static STORAGE_ERROR_MAX])
+/* What is in the place of the store, without its lock. */
+static int try_open(const struct storage_options *options, struct storage **ret,
+		    char error[static STORAGE_ERROR_MAX])
 {
-	error[0] = '\0';
 	struct storage *s = calloc(1, sizeof(*s));
 	if (!s)
 		return refuse(error, -ENOMEM, "out of memory");
 	s->lock_fd = -1;
 	s->options = *options;
 	s->path = strdup(options->path);
-	int r = s->path ? check_directory(s->path, error) : -ENOMEM;
-	if (r == 0)
-		r = take_lock(s, error);
-	if (r == 0)
-		r = prepare_files(s, error);
+	int r = s->path ? prepare_files(s, error) : -ENOMEM;
 	if (r == 0)
 		r = open_database(s, error);
-	if (r < 0) {
-		storage_close(s);
-		return r;
+	if (r == 0) {
+		*ret = s;
+		return 0;
 	}
-	*ret = s;
+	if (r == -EUCLEAN && s->db) /* it stays as it was found */
+		(void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	storage_close(s);
+	return r;
+}
+
+static int begin_anew(const struct storage_options *options, struct storage **ret,
+		      char error[static STORAGE_ERROR_MAX])
+{
+	char found[STORAGE_ERROR_MAX], aside[STORAGE_PATH_MAX];
+	(void)snprintf(found, sizeof(found), "%s", error);
+	error[0] = '\0';
+	int r = storage_sqlite_damage_set_aside(options->path, aside, error);
+	if (r == 0)
+		r = try_open(options, ret, error);
+	if (r < 0)
+		return r;
+	(void)snprintf((*ret)->error, sizeof((*ret)->error), "%s", found);
+	(*ret)->aside = strdup(aside);
 	return 0;
+}
+
+int storage_open(const struct storage_options *options, struct storage **ret,
+		 char error[static STORAGE_ERROR_MAX])
+{
+	CLEANUP_CLOSE int lock_fd = -1;
+	error[0] = '\0';
+	int r = check_directory(options->path, error);
+	if (r == 0)
+		r = take_lock(options->path, &lock_fd, error);
+	if (r < 0)
+		return r;
+	bool is_ours = storage_sqlite_damage_is_ours(options->path);
+	r = try_open(options, ret, error);
+	if (r == -EUCLEAN && options->set_damaged_aside && is_ours)
+		r = begin_anew(options, ret, error);
+	if (r < 0)
+		return r;
+	(*ret)->lock_fd = lock_fd;
+	lock_fd = -1;
+	return 0;
+}
+
+const char *storage_aside(const struct storage *s)
+{
+	return s->aside ? s->aside : "";
 }
 
 void storage_close(struct storage *s)
@@ -373,8 +442,10 @@ void storage_close(struct storage *s)
 	storage_sqlite_rollup_finish(s);
 	storage_sqlite_dims_finish(s);
 	storage_sqlite_traits_finish(s);
+	storage_sqlite_place_finish(s);
 	if (s->lock_fd >= 0)
 		(void)close(s->lock_fd);
+	free(s->aside);
 	free(s->path);
 	free(s);
 }

@@ -30,6 +30,8 @@
 #define TICK_MS 1000
 #define SECRETS_MAX 512 /* sources x secrets */
 #define RETRY_MS 1000 /* pause of the projector, or of work aside, after it failed */
+#define TELL_LOG_EVERY_MS (INT64_C(10) * 60 * 1000)
+#define DAMAGED_AFTER 3 /* batches in a row: one may be a disk that hiccups */
 
 struct writer {
 	struct storage *s;
@@ -62,6 +64,9 @@ struct writer {
 	bool more_to_fold, has_pending, more_aside, more_upkeep, aliases_due, do_rebuild, do_prune;
 	struct writer_slices slices[WRITER_N_SLICES];
 	struct log_limit complaint;
+	int64_t log_told_ms; /* when wal_limit was last said to be exceeded; 0: it is not */
+	unsigned int n_damaged; /* failures in a row for damaged pages */
+	bool ends_when_damaged, is_lost, wants_end;
 };
 
 /* Queue ------------------------------------------------------------------- */
@@ -73,6 +78,7 @@ int writer_new(struct storage *s, const struct writer_options *options, struct w
 		return -ENOMEM;
 	w->s = s;
 	w->queue_limit = options->queue_limit;
+	w->ends_when_damaged = options->ends_when_damaged;
 	w->last = &w->first;
 	w->last_task = &w->first_task;
 	w->complaint.burst = 5;
@@ -209,6 +215,8 @@ static int write_jobs(struct writer *w, struct writer_job *first, const struct w
 		r = storage_commit(w->s);
 	if (r < 0)
 		storage_rollback(w->s);
+	else if (durable)
+		r = storage_in_place(w->s); /* else it is durable where nobody will look */
 	return r;
 }
 
@@ -259,6 +267,9 @@ static void publish(struct writer *w, int r, bool committed)
 		w->health.last_commit_mono_ms = clock_mono_ms();
 		w->health.last_commit_unix_ms = clock_unix_ms();
 	}
+	w->health.is_lost = w->is_lost;
+	w->health.is_damaged = w->n_damaged >= DAMAGED_AFTER;
+	w->health.wants_end = w->wants_end;
 	w->health.skipped = at.skipped;
 	w->health.stored_seq = at.stored_seq;
 	publish_folded(w, at.folded_seq);
@@ -314,6 +325,53 @@ static void offer(struct writer *w, const struct writer_job *first)
 			projector_offer(w->projector, job->seq, &job->delivery, job->shared);
 }
 
+/* The store itself ----------------------------------------------------------- */
+
+/* Counts failures for damaged pages. A delivery that was stored shows that the store still takes
+ * them; that the position could be written does not. */
+static void judge_pages(struct writer *w, int r, bool was_delivery)
+{
+	if (r == 0 && was_delivery)
+		w->n_damaged = 0;
+	if (r != -EUCLEAN || w->n_damaged >= DAMAGED_AFTER || ++w->n_damaged < DAMAGED_AFTER)
+		return;
+	storage_note_damage(w->s);
+	w->wants_end = w->ends_when_damaged;
+	log_line(LOG_LEVEL_ERROR,
+		 w->wants_end ? "the store is damaged: ending, so that the next start sets it aside"
+			      : "the store is damaged: stop the daemon and restore a backup",
+		 LOG_TEXT("store", storage_error(w->s)));
+}
+
+static void save_what_is_lost(struct writer *w)
+{
+	char path[STORAGE_PATH_MAX];
+	int r = storage_rescue(w->s, path);
+	w->wants_end = r == 0;
+	if (r < 0)
+		complain(w, "the deleted store could not be saved, trying again", r);
+	else
+		log_line(LOG_LEVEL_ERROR,
+			 *path ? "ending; all that the deleted store held was saved: to go on with "
+				 "it, e2b-hookctl restore"
+			       : "ending; all that was stored is in the database that was opened",
+			 LOG_TEXT("saved", path));
+}
+
+/* The next start opens what has the names now. Before, nothing may be lost with this process. */
+static void look_for_files(struct writer *w)
+{
+	bool was_lost = w->is_lost;
+	w->is_lost = storage_in_place(w->s) < 0;
+	if (!w->is_lost || w->wants_end)
+		return;
+	if (!was_lost)
+		log_say(LOG_LEVEL_ERROR,
+			"a file of the store was deleted, moved or replaced beneath the daemon: "
+			"deliveries are answered 503");
+	save_what_is_lost(w);
+}
+
 static void run_batch(struct writer *w, struct writer_job *first, size_t n)
 {
 	int64_t begun_us = clock_mono_us();
@@ -325,6 +383,7 @@ static void run_batch(struct writer *w, struct writer_job *first, size_t n)
 		metrics_count(METRICS_COMMIT_FAILED);
 		complain(w, "deliveries were not stored", r);
 	}
+	judge_pages(w, r, true);
 	publish(w, r, r == 0);
 	offer(w, first);
 	answer(first);
@@ -456,12 +515,34 @@ static int try_again(struct writer *w)
 	return r;
 }
 
+/* Deliveries go on; but the log grows until whoever reads an old snapshot lets it go. */
+static void watch_log(struct writer *w, int64_t now_ms)
+{
+	char holders[256];
+	int64_t size = w->health.stats.wal_bytes, limit = w->config->store.wal_limit;
+	if (size <= limit && w->log_told_ms)
+		log_line(LOG_LEVEL_NOTICE, "the write-ahead log is below wal_limit again",
+			 LOG_NUM("bytes", size));
+	if (size <= limit)
+		w->log_told_ms = 0;
+	if (size <= limit || (w->log_told_ms && now_ms - w->log_told_ms < TELL_LOG_EVERY_MS))
+		return;
+	w->log_told_ms = now_ms;
+	size_t n = storage_wal_holders(w->config->store.path, holders, sizeof(holders));
+	log_line(LOG_LEVEL_WARNING,
+		 "the write-ahead log is above wal_limit: a reader holds an old snapshot; end it",
+		 LOG_NUM("bytes", size), LOG_NUM("limit", limit),
+		 LOG_TEXT("pid", n ? holders : "unknown"));
+}
+
 static void tick(struct writer *w, int64_t now_ms)
 {
 	w->last_tick_ms = now_ms;
+	look_for_files(w);
 	if (w->aliases_due)
 		w->aliases_due = put_aliases(w) < 0;
 	int last = w->health.last_error < 0 ? try_again(w) : 0;
+	judge_pages(w, last, false);
 	flush_secrets(w);
 	int r = retention_tick(w->retention);
 	if (r < 0)
@@ -474,6 +555,7 @@ static void tick(struct writer *w, int64_t now_ms)
 		complain(w, "alerts could not be looked at", r);
 	publish(w, last, false);
 	publish_sizes(w);
+	watch_log(w, now_ms);
 }
 
 /* Deliveries that come meanwhile wait for the end of it. */

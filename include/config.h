@@ -68,6 +68,7 @@ struct config_store {
 	int64_t commit_timeout_ms;
 	int64_t wal_limit; /* bytes */
 	int64_t max_run_ms;
+	bool set_damaged_aside; /* on_corrupt = rotate */
 };
 
 enum config_secret_from {

@@ -117,8 +117,9 @@ enum metrics_gauge {
 	METRICS_RELOAD_FAILED, /* 1: the last reload was refused */
 	METRICS_CONFIG_LOADED_MS, /* unix time of the last load that was taken over */
 	METRICS_RESTART_NEEDED, /* changed settings that wait for a restart */
+	METRICS_CORRUPT_STORES, /* damaged stores beside the store, as of the start */
 };
-#define METRICS_N_GAUGES (METRICS_RESTART_NEEDED + 1)
+#define METRICS_N_GAUGES (METRICS_CORRUPT_STORES + 1)
 
 void metrics_set(enum metrics_gauge gauge, int64_t value);
 int64_t metrics_get(enum metrics_gauge gauge);

@@ -16,6 +16,8 @@ MUST_CHECK int service_start(const char *config_path, struct service **ret);
 void service_reload(struct service *s);
 /* What is due for the service manager; returns in how many ms to call it again, at the latest. */
 int64_t service_tick(struct service *s);
+/* As of the last tick: the store is lost or damaged in a way that a new start mends. */
+bool service_wants_end(const struct service *s);
 /* Begins to drain. */
 void service_begin_stop(struct service *s);
 /* Is the drain over: no connection left, or drain_timeout passed? */

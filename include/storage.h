@@ -4,7 +4,7 @@
  * fold over the log. Every call but storage_open and storage_lock runs on the writer thread. The
  * engine only loads and saves: what an event means is decided elsewhere. Failures are negative
  * errno values; storage_error() has the engine's words for a log line. -ENOSPC no room, -EBUSY
- * somebody else holds the file, -EIO the disk failed, -EUCLEAN corrupt.
+ * somebody else holds the file, -EIO the disk failed, -EUCLEAN corrupt, -ESTALE not in its place.
  */
 #pragma once
 
@@ -27,6 +27,8 @@ struct storage_options {
 	int64_t quarantine_rows_max, quarantine_bytes_max; /* per source */
 	int64_t rejection_rows_max, rejection_bytes_max;
 	int64_t rejection_age_max_ms;
+	bool set_damaged_aside; /* a damaged store is renamed and an empty one begun: storage_aside
+				 */
 };
 
 /* Opens or creates the store and takes its lock. On failure `error` says what to do, in one line,
@@ -36,6 +38,22 @@ struct storage_options {
 MUST_CHECK int storage_open(const struct storage_options *options, struct storage **ret,
 			    char error[static STORAGE_ERROR_MAX]);
 void storage_close(struct storage *s);
+/* The name that a damaged store was given when this one was opened; "": it was sound. What was
+ * found then is in storage_error(). */
+const char *storage_aside(const struct storage *s);
+/* Damaged stores that lie beside the one at `path`, set aside at some start. Any thread. */
+int64_t storage_count_aside(const char *path);
+/* Leaves word for the next start that this one's pages could not be trusted. */
+void storage_note_damage(struct storage *s);
+
+/* Are the files that were opened still those that have the names? -ESTALE: one was deleted, moved
+ * or replaced, so what is written is in no store that anybody would find. Microseconds. */
+MUST_CHECK int storage_in_place(const struct storage *s);
+/* After -ESTALE: what would vanish with this process is written to a file beside the store, whose
+ * name ret_path says; "": nothing would. May take long. */
+#define STORAGE_PATH_MAX 4096
+MUST_CHECK int storage_rescue(struct storage *s, char ret_path[static STORAGE_PATH_MAX]);
+
 const char *storage_error(const struct storage *s);
 /* Is it the store that failed (disk, lock, memory), rather than what it was asked to do? */
 bool storage_is_failure(int error);
@@ -260,3 +278,6 @@ struct storage_stats {
 	int64_t wal_bytes, database_bytes, free_bytes; /* free: of the file system */
 };
 void storage_stats(struct storage *s, struct storage_stats *ret);
+/* Other processes that read now, as "4711 (python3), 4712 (grafana)": one that stays keeps the
+ * write-ahead log from shrinking. How many; a momentary picture. Any thread. */
+size_t storage_wal_holders(const char *path, char *buf, size_t size);

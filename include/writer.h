@@ -59,6 +59,7 @@ struct writer_task {
 struct writer_options {
 	size_t queue_limit; /* waiting jobs */
 	const struct config *config; /* terms of the fold; replaced by writer_set_config */
+	bool ends_when_damaged; /* health.wants_end then: the next start sets the store aside */
 };
 
 MUST_CHECK int writer_new(struct storage *s, const struct writer_options *options,
@@ -115,6 +116,9 @@ struct writer_health {
 	struct alert_figures alerts;
 	int rebuild_error; /* how the last rebuild ended; 0: well, or none */
 	struct writer_slices slices[WRITER_N_SLICES];
+	bool is_lost; /* a file of the store was deleted, moved or replaced */
+	bool is_damaged; /* deliveries failed again and again for pages that cannot be read */
+	bool wants_end; /* lost or damaged, and a new start is what helps */
 };
 void writer_health(struct writer *w, struct writer_health *ret);
 /* The retention horizon, for judging. Any thread, cheap. */

@@ -136,6 +136,7 @@ static void every_reason_has_a_name_and_a_text(void **state)
 	h.writer.stored_seq = 1000;
 	h.writer.stats.free_bytes = 0;
 	h.waiting = 100;
+	h.writer.is_lost = h.writer.is_damaged = true;
 	h.stopping = true;
 	assert_int_equal(admin_health_text(&h, &text), 0);
 	for (const char *at = text.data; (at = strchr(at, '\n')); at++)
