@@ -181,7 +181,7 @@ static void gives_a_full_disk_its_room_back(void **state)
 	int kept = begin_listening();
 	struct rebuild *r = new_requested(w);
 	step(r);
-	disk_break(1, ENOSPC, true);
+	disk_break_only(DISK_WRITES, 1, ENOSPC, true);
 	for (int i = 0; i < 5; i++)
 		assert_in_range(rebuild_step(r, 1000) + 1000, 1000 - ENOSPC, 1000);
 	assert_false(rebuild_is_reading(r));
