@@ -24,7 +24,7 @@ struct image {
 };
 
 struct file {
-	ino_t inode;
+	ino_t inode; /* 0: it is gone, the place is free */
 	char name[256];
 	struct image synced;
 	bool is_new; /* its entry in the directory is not synced */
@@ -205,15 +205,45 @@ static void forget_changes(const struct file *file)
 	watch.n_changes = kept;
 }
 
-/* What is synced from now on: all, or after a failed sync what luck left. */
-static void settle(struct file *file, enum disk_luck luck)
+/* All that was written is on the disk. */
+static void settle(struct file *file)
+{
+	for (size_t i = 0; i < watch.n_changes; i++) {
+		const struct change *c = &watch.changes[i];
+		if (c->file != file)
+			continue;
+		image_resize(&file->synced, c->size);
+		if (c->bytes)
+			memcpy(file->synced.bytes + c->at, c->bytes, c->len);
+	}
+	forget_changes(file);
+}
+
+/* After a failed sync: what luck left of it, and the rest is never written. */
+static void settle_failed(struct file *file)
 {
 	struct image image;
+	enum disk_luck luck = (enum disk_luck)disk_below(&watch.random, DISK_N_LUCKS);
 	image_of(&image, file, luck, (size_t)disk_below(&watch.random, watch.n_changes + 1),
 		 &watch.random);
 	free(file->synced.bytes);
 	file->synced = image;
 	forget_changes(file);
+}
+
+static void forget_file(ino_t inode)
+{
+	for (size_t i = 0; i < watch.n_files; i++) {
+		struct file *file = &watch.files[i];
+		if (file->inode != inode)
+			continue;
+		forget_changes(file);
+		free(file->synced.bytes);
+		*file = (struct file) { 0 };
+	}
+	for (size_t i = 0; i < watch.n_old; i++)
+		if (watch.old[i] == inode)
+			watch.old[i] = 0;
 }
 
 /* Watching ---------------------------------------------------------------- */
@@ -230,6 +260,15 @@ static bool was_there(ino_t inode)
 		if (watch.old[i] == inode)
 			return true;
 	return false;
+}
+
+static struct file *free_place(void)
+{
+	for (size_t i = 0; i < watch.n_files; i++)
+		if (watch.files[i].inode == 0)
+			return &watch.files[i];
+	assert(watch.n_files < FILES_MAX);
+	return &watch.files[watch.n_files++];
 }
 
 /* A file of the directory, as it is before the change that is about to be made; NULL: another, or
@@ -250,8 +289,7 @@ static struct file *find_file(int fd)
 	if (strncmp(path, watch.dir, dir_len) != 0 || path[dir_len] != '/' ||
 	    ends_with(path, "-shm"))
 		return NULL;
-	assert(watch.n_files < FILES_MAX);
-	struct file *file = &watch.files[watch.n_files++];
+	struct file *file = free_place();
 	*file = (struct file) { .inode = st.st_ino, .is_new = !was_there(st.st_ino) };
 	(void)snprintf(file->name, sizeof(file->name), "%s", path + dir_len + 1);
 	if (!file->is_new)
@@ -326,6 +364,8 @@ static void cut(enum disk_luck luck, uint64_t seed, const char *to_dir)
 	for (size_t i = 0; i < watch.n_files; i++) {
 		const struct file *file = &watch.files[i];
 		struct image image;
+		if (file->inode == 0)
+			continue;
 		image_of(&image, file, luck, until, &random);
 		bool is_there = !file->is_new || luck == DISK_ALL ||
 				(luck != DISK_NONE && disk_below(&random, 2));
@@ -417,7 +457,7 @@ void disk_unwatch(void)
 
 static bool fails(unsigned int kind)
 {
-	if (atomic_load(&watch.is_cut)) {
+	if (atomic_load(&watch.is_cut) && !(kind & DISK_LOCKS)) {
 		errno = EIO;
 		return true;
 	}
@@ -472,9 +512,9 @@ static int sync_watched(int fd)
 	for (size_t i = 0; is_dir && i < watch.n_files; i++)
 		watch.files[i].is_new = false;
 	if (file && failed)
-		settle(file, (enum disk_luck)disk_below(&watch.random, DISK_N_LUCKS));
+		settle_failed(file);
 	else if (file)
-		settle(file, DISK_ALL);
+		settle(file);
 	if (failed)
 		errno = atomic_load(&disk.error);
 	return failed ? -1 : 0;
@@ -555,6 +595,21 @@ static int hook_fallocate(int fd, off_t at, off_t len)
 	return r;
 }
 
+/* Another file may get its number. */
+static int hook_unlink(const char *path)
+{
+	struct stat st;
+	(void)pthread_mutex_lock(&watch.lock);
+	int r = atomic_load(&watch.is_cut) ? -1 : 0;
+	errno = EIO;
+	if (r == 0 && atomic_load(&watch.is_watching) && stat(path, &st) == 0)
+		forget_file(st.st_ino);
+	if (r == 0)
+		r = unlink(path);
+	(void)pthread_mutex_unlock(&watch.lock);
+	return r;
+}
+
 static int hook_open(const char *path, int flags, int mode)
 {
 	return fails(DISK_OPENS) ? -1 : open(path, flags, mode);
@@ -595,6 +650,7 @@ void disk_install(void)
 		{ "pwrite", (sqlite3_syscall_ptr)hook_pwrite },
 		{ "pwrite64", (sqlite3_syscall_ptr)hook_pwrite },
 		{ "ftruncate", (sqlite3_syscall_ptr)hook_ftruncate },
+		{ "unlink", (sqlite3_syscall_ptr)hook_unlink },
 		{ "fallocate", (sqlite3_syscall_ptr)hook_fallocate },
 		{ "fcntl", (sqlite3_syscall_ptr)hook_fcntl },
 	};
