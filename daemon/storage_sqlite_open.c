@@ -116,6 +116,7 @@ static int take_lock(const char *store, int *ret_fd, char error[static STORAGE_E
 	if (*ret_fd < 0)
 		return refuse(error, -errno, "%s: %s: the daemon's user (uid %u) must own it", path,
 			      strerror(errno), (unsigned int)geteuid());
+	(void)!fchmod(*ret_fd, FILE_MODE); /* whatever the umask says; not where it is another's */
 	if (try_lock(*ret_fd) < 0)
 		return refuse(error, errno == EWOULDBLOCK ? -EBUSY : -errno,
 			      "%s: another e2b-hookd uses this store: stop it, or give this one "
