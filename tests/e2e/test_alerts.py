@@ -11,8 +11,10 @@ import json
 import threading
 import time
 
-from harness import (E2B_SOURCE, SECRET, Case, encode, event, exchange, execution, http_connection, rfc3339, sign_e2b,
-                     until)
+from harness import (E2B_SOURCE, LONG, SECRET, Case, encode, event, exchange, execution, http_connection, rfc3339,
+                     sign_e2b, until)
+
+DOWN_S = 60 if LONG else 2  # a target, over a kill -9
 
 
 class Receiver:
@@ -155,14 +157,19 @@ class Alerts(Case):
         receiver = self.receiver()
         port = receiver.port
         receiver.close()
+        begun = time.monotonic()
         daemon = self.start(extra=self.one_rule(receiver, repeat="1s", quiet="1h"))
         daemon.post(failure())
         until(lambda: self.count("notifications", "attempts > 0"), "a first attempt that fails")
         daemon.kill()
         self.died_on_purpose(daemon)
-        receiver = self.receiver(port)
         daemon = self.start()
-        until(lambda: receiver.taken, "the notification after the crash", 30)
+        before = self.home.value("SELECT max(attempts) FROM notifications")
+        until(lambda: time.monotonic() - begun > DOWN_S
+              and self.home.value("SELECT max(attempts) FROM notifications") > before,
+              "the target to have been away, and another attempt", DOWN_S + 60)
+        receiver = self.receiver(port)
+        until(lambda: receiver.taken, "the notification after the crash", 90)
         daemon.post(failure())
         until(lambda: len(receiver.taken) == 2, "the next one")
         self.assertEqual([(b["state"], b["count"], b["total"]) for b in receiver.taken],
