@@ -5,6 +5,8 @@
 #include <stdalign.h>
 #include <stddef.h>
 
+#define PIECE_MAX (SIZE_MAX >> 16) /* sums of sizes do not overflow */
+
 struct arena_chunk {
 	struct arena_chunk *next;
 	size_t size, used;
@@ -13,7 +15,7 @@ struct arena_chunk {
 
 static struct arena_chunk *add_chunk(struct arena *a, size_t size)
 {
-	if (size > SIZE_MAX / 2 - sizeof(struct arena_chunk))
+	if (size > PIECE_MAX)
 		return NULL;
 	struct arena_chunk *chunk = malloc(sizeof(*chunk) + size);
 	if (!chunk)
@@ -45,7 +47,7 @@ void arena_finish(struct arena *a)
 void *arena_alloc(struct arena *a, size_t size)
 {
 	const size_t align = alignof(max_align_t);
-	if (size > SIZE_MAX / 4)
+	if (size > PIECE_MAX)
 		return NULL;
 	size = (size + align - 1) / align * align;
 	struct arena_chunk *chunk = a->chunks;
