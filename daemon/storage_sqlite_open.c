@@ -355,9 +355,9 @@ static int open_database(struct storage *s, char error[static STORAGE_ERROR_MAX]
 		r = migrate(s, version, error);
 	if (r < 0)
 		return r;
-	r = load_counters(s);
+	r = version > 0 ? storage_sqlite_damage_probe(s) : 0;
 	if (r == 0)
-		r = storage_sqlite_damage_probe(s);
+		r = load_counters(s);
 	if (r == 0)
 		r = storage_sqlite_place_take(s);
 	return r < 0 ? refuse_failed(s, error, r) : 0;

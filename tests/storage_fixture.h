@@ -67,7 +67,7 @@ static UNUSED int begin_world(void **state)
 	(void)snprintf(w->path, sizeof(w->path), "%s/events.db", w->dir);
 	w->options = (struct storage_options) {
 		.path = w->path,
-		.wal_limit = 1 << 20,
+		.wal_limit = 256 << 20,
 		.quarantine_rows_max = 3,
 		.quarantine_bytes_max = 2000,
 		.rejection_rows_max = 3,
