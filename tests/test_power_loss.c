@@ -26,6 +26,7 @@
 #define ORDERS_MAX (STARTS * BURSTS * BURST_MAX)
 
 static uint64_t base_seed;
+static const struct trial *running; /* NULL: none */
 static int n_rounds = 40;
 
 /* Time passes as the trial says: folds are due when it wants them. */
@@ -46,7 +47,7 @@ struct order {
 };
 
 struct trial {
-	uint64_t random;
+	uint64_t seed, random;
 	bool durable, sync_fails;
 	struct world *life, *after;
 	struct random_events events;
@@ -256,17 +257,30 @@ static struct world *new_world(void)
 
 static void trial_init(struct trial *t, uint64_t seed)
 {
-	*t = (struct trial) { .random = seed, .durable = true };
+	*t = (struct trial) { .seed = seed, .random = seed, .durable = true };
 	t->life = new_world();
 	t->after = new_world();
 	random_init(&t->events, seed, ORDERS_MAX / 2);
 	t->orders = calloc(ORDERS_MAX, sizeof(*t->orders));
 	assert_non_null(t->orders);
+	running = t;
+}
+
+/* One that failed: what the disk held stays. */
+static int tell_trial(void **state)
+{
+	if (running)
+		print_error("to repeat: --rounds 1 --seed %llu; what was left is in %s\n",
+			    (unsigned long long)running->seed, running->after->dir);
+	running = NULL;
+	disk_unwatch();
+	disk_mend();
+	return 0;
 }
 
 static void trial_finish(struct trial *t)
 {
-	disk_unwatch();
+	running = NULL;
 	for (size_t i = 0; i < t->n_orders; i++)
 		ingest_result_unref(t->orders[i].judged);
 	free(t->orders);
@@ -302,14 +316,12 @@ static void survive(bool sync_fails)
 {
 	int64_t acknowledged = 0;
 	for (int i = 0; i < n_rounds; i++) {
-		struct trial t;
-		uint64_t seed = base_seed + (uint64_t)i;
-		trial_init(&t, seed);
+		static struct trial t; /* tell_trial() looks at it */
+		trial_init(&t, base_seed + (uint64_t)i);
 		t.sync_fails = sync_fails;
 		run_trial(&t);
 		for (size_t k = 0; k < t.n_orders; k++)
 			acknowledged += was_acknowledged(&t.orders[k]);
-		print_message("seed %llu\n", (unsigned long long)seed);
 		look_after(&t);
 		trial_finish(&t);
 	}
@@ -336,7 +348,7 @@ static void would_lose_what_is_acknowledged_before_it_is_synced(void **state)
 {
 	int lost = 0, trials = 0;
 	for (; trials < 20 && !lost; trials++) {
-		struct trial t;
+		static struct trial t; /* tell_trial() looks at it */
 		trial_init(&t, base_seed + (uint64_t)trials);
 		t.durable = false;
 		run_trial(&t);
@@ -361,9 +373,11 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[i], "--rounds") == 0)
 			n_rounds = (int)strtol(argv[i + 1], NULL, 10);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(loses_nothing_acknowledged_when_the_power_goes),
-		cmocka_unit_test(nor_after_a_sync_that_failed),
-		cmocka_unit_test(would_lose_what_is_acknowledged_before_it_is_synced),
+		cmocka_unit_test_teardown(loses_nothing_acknowledged_when_the_power_goes,
+					  tell_trial),
+		cmocka_unit_test_teardown(nor_after_a_sync_that_failed, tell_trial),
+		cmocka_unit_test_teardown(would_lose_what_is_acknowledged_before_it_is_synced,
+					  tell_trial),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
