@@ -135,7 +135,9 @@ static int read_key(struct control_request *ret, struct span word, unsigned int 
 		*seen |= 1u << i;
 		return keys[i].read(ret, value, error);
 	}
-	return refuse(error, "unknown key: requeue takes source, reason, what; alert-… name");
+	return refuse(
+		error,
+		"unknown key: requeue takes source, reason, what; alert-test, -ack, -retry name");
 }
 
 /* The line -------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "storage_sqlite_body.h"
 #include "storage_sqlite_identity.h"
 #include "storage_sqlite_rollup.h"
+#include "storage_sqlite_sync.h"
 #include "storage_sqlite_traits.h"
 
 #include "clock.h"
@@ -52,6 +53,8 @@ int storage_sqlite_fail(struct storage *s, int code, const char *what)
 	bool told = s->db && sqlite3_extended_errcode(s->db) == code;
 	(void)snprintf(s->error, sizeof(s->error), "%s: %s (SQLite %d)", what,
 		       told ? sqlite3_errmsg(s->db) : sqlite3_errstr(code), code);
+	if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC)
+		s->is_doubtful = true;
 	int r = errno_of(code);
 	return r ? r : -EINVAL;
 }
@@ -283,6 +286,10 @@ int storage_begin(struct storage *s, bool durable)
 	s->failed = 0;
 	s->change_seq = 0;
 	s->before = s->now;
+	if (r == 0 && s->is_doubtful)
+		r = storage_sqlite_sync_mend(s);
+	if (r < 0)
+		storage_rollback(s);
 	return r;
 }
 
@@ -338,8 +345,19 @@ void storage_stats(struct storage *s, struct storage_stats *ret)
 		statvfs(s->path, &fs) == 0 ? (int64_t)fs.f_bavail * (int64_t)fs.f_frsize : -1;
 }
 
+/* An empty transaction: it mends what there is to mend. */
+static int clear_doubt(struct storage *s)
+{
+	int r = s->is_doubtful ? storage_begin(s, true) : 0;
+	storage_rollback(s);
+	return r;
+}
+
 static int checkpoint(struct storage *s)
 {
+	int r = clear_doubt(s);
+	if (r < 0)
+		return r;
 	int log_frames = 0, done_frames = 0;
 	int code = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log_frames,
 					     &done_frames);

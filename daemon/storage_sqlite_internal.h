@@ -192,6 +192,7 @@ struct storage {
 	sqlite3_stmt *statements[STORAGE_N_TARGETS][SQL_N];
 	char error[STORAGE_ERROR_MAX];
 	bool in_transaction, is_durable; /* is_durable: what PRAGMA synchronous says now */
+	bool is_doubtful; /* the disk may have lost what was written: storage_sqlite_sync.c */
 	int failed; /* in the open transaction, where no result could tell: it cannot be kept */
 	int64_t next_sandbox_key, next_run_key; /* gaps do not matter */
 	int checkpoint_frames; /* with so many the log is moved into the database */

@@ -355,6 +355,7 @@ static int open_database(struct storage *s, char error[static STORAGE_ERROR_MAX]
 		r = migrate(s, version, error);
 	if (r < 0)
 		return r;
+	s->is_doubtful = true; /* who had it before may have seen a sync fail */
 	r = version > 0 ? storage_sqlite_damage_probe(s) : 0;
 	if (r == 0)
 		r = load_counters(s);
@@ -435,6 +436,9 @@ void storage_close(struct storage *s)
 	for (size_t t = 0; t < STORAGE_N_TARGETS; t++)
 		for (size_t i = 0; i < SQL_N; i++)
 			(void)sqlite3_finalize(s->statements[t][i]);
+	/* A log with a hole must not be what a half-written database is mended from. */
+	if (s->is_doubtful)
+		(void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	int code = sqlite3_close(s->db);
 	assert(code == SQLITE_OK);
 	storage_sqlite_identity_finish(s);

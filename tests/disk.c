@@ -94,8 +94,7 @@ static void image_read(struct image *image, int fd)
 	if (fstat(fd, &st) < 0)
 		return;
 	image_resize(image, (size_t)st.st_size);
-	if (st.st_size > 0 &&
-	    pread(fd, image->bytes, (size_t)st.st_size, 0) != (ssize_t)st.st_size)
+	if (st.st_size > 0 && pread(fd, image->bytes, (size_t)st.st_size, 0) != (ssize_t)st.st_size)
 		abort();
 }
 
@@ -137,17 +136,15 @@ static size_t draw(uint64_t *random, size_t n)
 	}
 }
 
-static void fate_init(struct fate *fate, const struct file *file, enum disk_luck luck,
-		      size_t until, uint64_t *random)
+static void fate_init(struct fate *fate, const struct file *file, enum disk_luck luck, size_t until,
+		      uint64_t *random)
 {
 	size_t n = count_changes(file, watch.n_changes);
 	fate->unit = luck == DISK_SECTORS ? SECTOR : PAGE;
 	fate->n_units = largest_size(file) / fate->unit + 1;
 	fate->seen = must(calloc(fate->n_units, sizeof(*fate->seen)));
 	bool at_random = luck == DISK_PAGES || luck == DISK_SECTORS;
-	size_t all = luck == DISK_NONE	     ? 0
-		     : luck == DISK_IN_ORDER ? count_changes(file, until)
-					     : n;
+	size_t all = luck == DISK_NONE ? 0 : luck == DISK_IN_ORDER ? count_changes(file, until) : n;
 	fate->size_seen = at_random ? draw(random, n) : all;
 	for (size_t i = 0; i < fate->n_units; i++)
 		fate->seen[i] = at_random ? draw(random, n) : all;
@@ -305,8 +302,8 @@ static void record(struct file *file, int fd, size_t at, size_t len)
 		abort();
 	if (watch.n_changes == watch.changes_size) {
 		watch.changes_size = watch.changes_size ? 2 * watch.changes_size : 64;
-		watch.changes = must(reallocarray(watch.changes, watch.changes_size,
-						  sizeof(*watch.changes)));
+		watch.changes = must(
+			reallocarray(watch.changes, watch.changes_size, sizeof(*watch.changes)));
 	}
 	struct change *c = &watch.changes[watch.n_changes++];
 	*c = (struct change) { .file = file, .size = (size_t)st.st_size };

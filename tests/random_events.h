@@ -56,9 +56,9 @@ static UNUSED void random_uuid(uint64_t *random, char buf[static 40])
 static UNUSED char *random_body(struct random_events *r, const struct random_event *e)
 {
 	static const char *const types[] = {
-		"sandbox.created",	  "sandbox.code_executed", "sandbox.code_executed",
-		"sandbox.code_executed",  "sandbox.paused",	   "sandbox.resumed",
-		"sandbox.killed",	  "sandbox.updated",	   "sandbox.something_new",
+		"sandbox.created",	 "sandbox.code_executed", "sandbox.code_executed",
+		"sandbox.code_executed", "sandbox.paused",	  "sandbox.resumed",
+		"sandbox.killed",	 "sandbox.updated",	  "sandbox.something_new",
 	};
 	char when[32], sandbox[16], run[24], data[200], more[24000];
 	time_t at = (time_t)e->time_s;
@@ -69,12 +69,13 @@ static UNUSED char *random_body(struct random_events *r, const struct random_eve
 	(void)snprintf(run, sizeof(run), "run%llu-%llu", (unsigned long long)nth,
 		       (unsigned long long)second);
 	/* Now and then what is required is missing. */
-	(void)snprintf(data, sizeof(data),
-		       "{\"%s\":{\"execution_id\":\"x%llu\",\"duration_ms\":%llu,\"exit_code\":%llu}}",
-		       disk_below(&r->random, 20) ? "code_execution" : "code",
-		       (unsigned long long)disk_below(&r->random, 500),
-		       (unsigned long long)disk_below(&r->random, 90000),
-		       (unsigned long long)disk_below(&r->random, 2));
+	(void)snprintf(
+		data, sizeof(data),
+		"{\"%s\":{\"execution_id\":\"x%llu\",\"duration_ms\":%llu,\"exit_code\":%llu}}",
+		disk_below(&r->random, 20) ? "code_execution" : "code",
+		(unsigned long long)disk_below(&r->random, 500),
+		(unsigned long long)disk_below(&r->random, 90000),
+		(unsigned long long)disk_below(&r->random, 2));
 	size_t padding = (size_t)disk_below(&r->random, disk_below(&r->random, 8) ? 700 : 20000);
 	int len = snprintf(more, sizeof(more), "\"padding\":\"");
 	memset(more + len, 'a' + (int)disk_below(&r->random, 26), padding);

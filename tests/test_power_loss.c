@@ -2,8 +2,9 @@
  *
  * A trial is a life: deliveries through the writer, in bursts, with folds, rebuilds, retention and
  * indexing between them, over several starts. The power goes at some change of the disk; the store
- * is opened from what a disk may hold then (disk.h). The control acknowledges before anything is
- * synced: it must lose.
+ * is opened from what a disk may hold then (disk.h). Trials of the second kind also have a sync
+ * that fails in the midst of life. The control acknowledges before anything is synced: it must
+ * lose.
  *
  * `test_power_loss --rounds N --seed S` repeats; threads and clocks are real, so a seed gives the
  * same deliveries and the same luck, not the same moment. What a failing trial left on the disk is
@@ -25,6 +26,7 @@
 #define ORDERS_MAX (STARTS * BURSTS * BURST_MAX)
 
 static uint64_t base_seed;
+static const struct trial *running; /* NULL: none */
 #ifdef __SANITIZE_ADDRESS__
 static int n_rounds = 10;
 #else
@@ -49,8 +51,8 @@ struct order {
 };
 
 struct trial {
-	uint64_t random;
-	bool durable;
+	uint64_t seed, random;
+	bool durable, sync_fails;
 	struct world *life, *after;
 	struct random_events events;
 	struct order *orders;
@@ -259,17 +261,30 @@ static struct world *new_world(void)
 
 static void trial_init(struct trial *t, uint64_t seed)
 {
-	*t = (struct trial) { .random = seed, .durable = true };
+	*t = (struct trial) { .seed = seed, .random = seed, .durable = true };
 	t->life = new_world();
 	t->after = new_world();
 	random_init(&t->events, seed, ORDERS_MAX / 2);
 	t->orders = calloc(ORDERS_MAX, sizeof(*t->orders));
 	assert_non_null(t->orders);
+	running = t;
+}
+
+/* One that failed: what the disk held stays. */
+static int tell_trial(void **state)
+{
+	if (running)
+		print_error("to repeat: --rounds 1 --seed %llu; what was left is in %s\n",
+			    (unsigned long long)running->seed, running->after->dir);
+	running = NULL;
+	disk_unwatch();
+	disk_mend();
+	return 0;
 }
 
 static void trial_finish(struct trial *t)
 {
-	disk_unwatch();
+	running = NULL;
 	for (size_t i = 0; i < t->n_orders; i++)
 		ingest_result_unref(t->orders[i].judged);
 	free(t->orders);
@@ -288,6 +303,8 @@ static void run_trial(struct trial *t)
 	long before = atomic_load(&disk.changes);
 	atomic_store(&skipped_ms, 0);
 	disk_watch(t->life->dir, seed);
+	if (t->sync_fails)
+		disk_break_only(DISK_SYNCS, 1 + (long)disk_below(&t->random, 60), EIO, false);
 	disk_cut_at(1 + (long)disk_below(&t->random, (uint64_t)life_changes), luck, seed,
 		    t->after->dir);
 	live(t);
@@ -299,17 +316,16 @@ static void run_trial(struct trial *t)
 	disk_mend();
 }
 
-static void loses_nothing_acknowledged_when_the_power_goes(void **state)
+static void survive(bool sync_fails)
 {
 	int64_t acknowledged = 0;
 	for (int i = 0; i < n_rounds; i++) {
-		struct trial t;
-		uint64_t seed = base_seed + (uint64_t)i;
-		trial_init(&t, seed);
+		static struct trial t; /* tell_trial() looks at it */
+		trial_init(&t, base_seed + (uint64_t)i);
+		t.sync_fails = sync_fails;
 		run_trial(&t);
 		for (size_t k = 0; k < t.n_orders; k++)
 			acknowledged += was_acknowledged(&t.orders[k]);
-		print_message("seed %llu\n", (unsigned long long)seed);
 		look_after(&t);
 		trial_finish(&t);
 	}
@@ -320,13 +336,23 @@ static void loses_nothing_acknowledged_when_the_power_goes(void **state)
 	assert_true(acknowledged > n_rounds);
 }
 
+static void loses_nothing_acknowledged_when_the_power_goes(void **state)
+{
+	survive(false);
+}
+
+static void nor_after_a_sync_that_failed(void **state)
+{
+	survive(true);
+}
+
 /* The control: acknowledged while only the kernel has it. If this loses nothing, the tests above
  * show nothing. */
 static void would_lose_what_is_acknowledged_before_it_is_synced(void **state)
 {
 	int lost = 0, trials = 0;
 	for (; trials < 20 && !lost; trials++) {
-		struct trial t;
+		static struct trial t; /* tell_trial() looks at it */
 		trial_init(&t, base_seed + (uint64_t)trials);
 		t.durable = false;
 		run_trial(&t);
@@ -351,8 +377,11 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[i], "--rounds") == 0)
 			n_rounds = (int)strtol(argv[i + 1], NULL, 10);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(loses_nothing_acknowledged_when_the_power_goes),
-		cmocka_unit_test(would_lose_what_is_acknowledged_before_it_is_synced),
+		cmocka_unit_test_teardown(loses_nothing_acknowledged_when_the_power_goes,
+					  tell_trial),
+		cmocka_unit_test_teardown(nor_after_a_sync_that_failed, tell_trial),
+		cmocka_unit_test_teardown(would_lose_what_is_acknowledged_before_it_is_synced,
+					  tell_trial),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,7 +25,8 @@ static void write_request(const struct control_request *r, char line[static CONT
 {
 	const char *name = control_command_name(r->command);
 	if (r->command != CONTROL_REQUEUE) {
-		(void)snprintf(line, CONTROL_REQUEST_MAX, "%s", name);
+		(void)snprintf(line, CONTROL_REQUEST_MAX, "%s%s%s", name, *r->name ? " name=" : "",
+			       r->name);
 		return;
 	}
 	const char *reason = ingest_reason_name(r->reason);
@@ -51,10 +52,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_error(error);
 		return 0;
 	}
-	assert(size < CONTROL_REQUEST_MAX && strlen(request.source) <= CONTROL_SOURCE_MAX);
+	assert(size < CONTROL_REQUEST_MAX && strlen(request.source) <= CONTROL_SOURCE_MAX &&
+	       strlen(request.name) <= CONTROL_SOURCE_MAX);
 	write_request(&request, line);
 	assert(control_parse(line, strlen(line), &again, error) == 0);
 	assert(again.command == request.command && again.what == request.what &&
-	       again.reason == request.reason && strcmp(again.source, request.source) == 0);
+	       again.reason == request.reason && strcmp(again.source, request.source) == 0 &&
+	       strcmp(again.name, request.name) == 0);
 	return 0;
 }
