@@ -9,6 +9,7 @@ refused that should not have been. Needs the programs built: HOOKD_BIN and HOOKC
 import argparse
 import collections
 import contextlib
+import json
 import pathlib
 import random
 import re
@@ -101,6 +102,16 @@ class Soak:
                     self.problems.append(f"{arguments[0]}: {done.returncode} {done.stderr.strip()[:300]}")
         return run
 
+    def look(self):
+        """Healthy, but for what the readers here do on purpose."""
+        while not self.ended.wait(30):
+            run = subprocess.run([HOOKCTL, "-c", str(self.home.config), "status", "--format", "json"], capture_output=True,
+                                 text=True, timeout=120)
+            bad = {r["item"] for r in json.loads(run.stdout) if r["ok"] == 0} - {"healthy", "wal_bytes", "lag_s"}
+            self.counts["status"] += 1
+            if bad:
+                self.problems.append(f"status: {bad}")
+
     def read(self):
         views = ("events", "sandboxes", "runs", "executions", "cost_daily", "template_stats", "ledger_state")
         while not self.ended.wait(0.2):
@@ -152,7 +163,7 @@ class Soak:
         self.configure()
         self.daemon = harness.Daemon(self.home).start()
         work = [self.deliver] * THREADS + [self.rotate, self.read, self.stay, self.command(15, "prune"),
-                                           self.command(40, "rebuild"), self.command(30, "status"),
+                                           self.command(40, "rebuild"), self.look,
                                            self.command(25, "backup", "--force", self.home.path / "copy.db")]
         threads = [threading.Thread(target=self.guarded(w)) for w in work]
         for thread in threads:
