@@ -17,14 +17,14 @@
 #include <errno.h>
 #include <string.h>
 
-#define SLOTS 2048 /* of the table of touched sandboxes; a power of two, above any slice */
+#define SLOTS 4096 /* of the table of touched sandboxes; a power of two, above any slice */
 #define SLICE_MAX (SLOTS / 2)
 #define TRIES_MAX 2
 #define FAILED_TWICE "failed twice"
 #define COPY_SANDBOXES 16
 #define TICK_SANDBOXES_MAX 256
 #define NAME_MAX_LEN 160
-#define OFFERED 2048 /* events kept as read; a power of two, above what is pending at rest */
+#define OFFERED 4096 /* events kept as read; a power of two, above what is pending at rest */
 #define OFFERED_BODY_MAX (16 * 1024) /* a larger one comes from the log: so memory has a bound */
 
 /* What the configuration says of a key; direct-mapped, a miss costs a query. */
@@ -251,9 +251,7 @@ int64_t projector_folded_seq(const struct projector *p)
 
 static int touch(struct projector *p, struct span id, struct ledger_sandbox **ret)
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-	for (size_t i = 0; i < id.len; i++)
-		h = (h ^ (uint8_t)id.s[i]) * UINT64_C(0x100000001b3);
+	uint64_t h = base_hash(BASE_HASH_BEGIN, id.s, id.len);
 	size_t slot = (h ^ (h >> 31)) & (SLOTS - 1);
 	for (; p->touched[slot]; slot = (slot + 1) & (SLOTS - 1)) {
 		struct ledger_sandbox *t = p->touched[slot];

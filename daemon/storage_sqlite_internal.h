@@ -76,6 +76,9 @@ enum storage_sql {
 	SQL_LINK_TRAITS_GET,
 	SQL_LINK_TRAITS_ADD,
 	SQL_SANDBOX_GET,
+	SQL_SANDBOX_GET_AT,
+	SQL_SANDBOX_IDS,
+	SQL_SANDBOX_FIRST,
 	SQL_SANDBOX_PUT,
 	SQL_SANDBOX_CHANGE,
 	SQL_SANDBOX_MOVE,
@@ -209,6 +212,7 @@ struct storage {
 		char *bytes;
 		size_t len, size;
 	} gathered, whole; /* whole: a body as it came, its id in place again */
+	struct known *known; /* which sandboxes there are; NULL: none asked for yet */
 	struct traits *traits; /* keys of late: storage_sqlite_traits.c; NULL: none yet */
 	struct rollup *rollup; /* differences of the open transaction; NULL: none yet */
 	struct storage_dim_cache dims[STORAGE_WORD + 1];

@@ -1,6 +1,7 @@
 /* Loading a sandbox with its facts, whole. */
 #include "storage_sqlite_facts.h"
 #include "storage_sqlite_internal.h"
+#include "storage_sqlite_known.h"
 #include "storage_sqlite_rollup.h"
 
 #include <errno.h>
@@ -214,10 +215,8 @@ int storage_load_sandbox(struct storage *s, struct span sandbox_id, struct ledge
 	(void)snprintf(ret->id, sizeof(ret->id), "%.*s", (int)sandbox_id.len, sandbox_id.s);
 	ret->id_of = id_of;
 	ret->id_ctx = s;
-	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_SANDBOX_GET);
-	int r = storage_sqlite_bind(s, statement, "s", sandbox_id);
-	if (r == 0)
-		r = storage_sqlite_step(s, statement);
+	sqlite3_stmt *statement = NULL;
+	int r = storage_sqlite_known_find(s, sandbox_id, &statement);
 	if (r < 0)
 		return r;
 	if (r == 0) {

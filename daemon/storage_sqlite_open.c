@@ -7,6 +7,7 @@
  */
 #include "storage_sqlite_damage.h"
 #include "storage_sqlite_identity.h"
+#include "storage_sqlite_known.h"
 #include "storage_sqlite_rollup.h"
 #include "storage_sqlite_traits.h"
 
@@ -442,6 +443,7 @@ void storage_close(struct storage *s)
 	int code = sqlite3_close(s->db);
 	assert(code == SQLITE_OK);
 	storage_sqlite_identity_finish(s);
+	storage_sqlite_known_finish(s);
 	free(s->gathered.bytes);
 	free(s->whole.bytes);
 	storage_sqlite_rollup_finish(s);

@@ -3,6 +3,7 @@
  */
 #include "storage_sqlite_body.h"
 #include "storage_sqlite_identity.h"
+#include "storage_sqlite_known.h"
 #include "storage_sqlite_rollup.h"
 
 #include "clock.h"
@@ -108,6 +109,7 @@ static int freeze_sandbox(struct storage *s, const struct ledger_sandbox *sandbo
 
 static int delete_sandbox(struct storage *s, int64_t key)
 {
+	storage_sqlite_known_note_deletion(s);
 	int r = run_with(s, SQL_RUNS_DELETE, key, 0);
 	if (r == 0)
 		r = run_with(s, SQL_LOOSE_DELETE, key, 0);

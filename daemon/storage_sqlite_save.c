@@ -2,6 +2,7 @@
  * statement. */
 #include "storage_sqlite_facts.h"
 #include "storage_sqlite_fields.h"
+#include "storage_sqlite_known.h"
 #include "storage_sqlite_rollup.h"
 #include "storage_sqlite_traits.h"
 
@@ -281,8 +282,10 @@ static int save_sandbox_row(struct storage *s, const struct ledger_sandbox *sand
 	storage_sqlite_give_blob(&f, (struct span) { (const char *)facts, len });
 	storage_sqlite_give_text(&f, span_of(sandbox->metadata));
 	storage_sqlite_give(&f, sandbox->key);
-	if (!sandbox->is_stored)
+	if (!sandbox->is_stored) {
 		storage_sqlite_give_text(&f, span_of(sandbox->id));
+		storage_sqlite_known_add(s, span_of(sandbox->id), sandbox->key);
+	}
 	return storage_sqlite_give_end(&f);
 }
 

@@ -2,6 +2,7 @@
  * (storage_sqlite_aim), then swapped in by renaming within one transaction. The old ones become
  * trash_* and are emptied in slices: to drop a large table at once would hold up intake.
  */
+#include "storage_sqlite_known.h"
 #include "storage_sqlite_rollup.h"
 
 #include <errno.h>
@@ -159,6 +160,7 @@ static int discard_leftovers(struct storage *s)
 int storage_shadow_create(struct storage *s)
 {
 	int r = exec(s, "PRAGMA legacy_alter_table = ON");
+	storage_sqlite_known_forget(s);
 	if (r == 0)
 		r = discard_leftovers(s);
 	for (size_t i = 0; i < ARRAY_SIZE(ledger_tables) && r == 0; i++)
@@ -169,17 +171,30 @@ int storage_shadow_create(struct storage *s)
 	return r;
 }
 
+/* The names of indexes are new, and what is said of them goes by name (schema/sqlite/0001). */
+static int tell_planner(struct storage *s)
+{
+	return exec(s, "INSERT INTO sqlite_stat1 (tbl, idx, stat) SELECT tbl_name, name,"
+		       " (SELECT stat FROM sqlite_stat1 WHERE tbl = 'sandbox' LIMIT 1)"
+		       " FROM sqlite_schema WHERE type = 'index' AND tbl_name IN ('sandbox', 'run')"
+		       " AND instr(sql, '_key >> ') > 0"
+		       " AND name NOT IN (SELECT idx FROM sqlite_stat1)");
+}
+
 int storage_shadow_swap(struct storage *s)
 {
 	int r = exec(
 		s,
 		"PRAGMA legacy_alter_table = ON"); /* views keep the names they were written with */
+	storage_sqlite_known_forget(s);
 	for (size_t i = 0; i < ARRAY_SIZE(ledger_tables) && r == 0; i++) {
 		r = discard(s, ledger_tables[i], NULL);
 		if (r == 0)
 			r = exec(s, "ALTER TABLE new_%s RENAME TO %s", ledger_tables[i],
 				 ledger_tables[i]);
 	}
+	if (r == 0)
+		r = tell_planner(s);
 	if (r == 0)
 		r = exec(s,
 			 "UPDATE position SET rebuild = 0, fold_version = %d, change_seq = "
@@ -191,6 +206,7 @@ int storage_shadow_swap(struct storage *s)
 int storage_shadow_drop(struct storage *s)
 {
 	int r = exec(s, "PRAGMA legacy_alter_table = ON");
+	storage_sqlite_known_forget(s);
 	return r < 0 ? r : discard_leftovers(s);
 }
 

@@ -2,6 +2,11 @@
  * are named as the live ones; for a rebuild their names are prefixed (storage_sqlite_retarget). */
 #include "storage_sqlite_internal.h"
 
+#define SANDBOX_GET                                                                                \
+	"SELECT sandbox_key, time_s, last_after_ms, state, source_key, template_key,"              \
+	" team_key, kill_reason_key, startup_ms, executions, failed_executions,"                   \
+	" loose_executions, n_loose, sealed, facts, metadata FROM sandbox"
+
 static const char *const sql_texts[SQL_ALERT_FIRST] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
 	[SQL_COMMIT] = "COMMIT",
@@ -121,11 +126,11 @@ static const char *const sql_texts[SQL_ALERT_FIRST] = {
 		"SELECT traits_key FROM link_traits WHERE build_key = ? AND team_key = ?",
 	[SQL_LINK_TRAITS_ADD] = "INSERT INTO link_traits (build_key, team_key) VALUES (?, ?)",
 
-	[SQL_SANDBOX_GET] =
-		"SELECT sandbox_key, time_s, last_after_ms, state, source_key, template_key,"
-		" team_key, kill_reason_key, startup_ms, executions, failed_executions,"
-		" loose_executions, n_loose, sealed, facts, metadata FROM sandbox"
-		" WHERE sandbox_id = ?",
+	[SQL_SANDBOX_GET] = SANDBOX_GET " WHERE sandbox_key >> 16 = ? AND sandbox_id = ?",
+	[SQL_SANDBOX_GET_AT] = SANDBOX_GET " WHERE sandbox_key = ? AND +sandbox_id = ?",
+	[SQL_SANDBOX_IDS] = "SELECT sandbox_id FROM sandbox WHERE sandbox_key >> 16 = ?"
+			    " AND sandbox_id > ? ORDER BY sandbox_id LIMIT ?",
+	[SQL_SANDBOX_FIRST] = "SELECT min(sandbox_key) FROM sandbox",
 	[SQL_SANDBOX_PUT] =
 		"INSERT INTO sandbox (time_s, template_key, time_ms, last_after_ms, ended_after_ms,"
 		" expires_after_ms, state, source_key, team_key, kill_reason_key, startup_ms, runs,"

@@ -21,10 +21,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define FOLD_US 8000
-#define FOLD_EVENTS                                                                                \
-	1024 /* so many are worth a slice: each rewrites the last page of every table              \
-	      */
+/* A slice writes every page again that it touches: few large ones write less, and hold up a batch
+ * for longer. */
+#define FOLD_US 20000
+#define FOLD_EVENTS 2048
 #define FOLD_EVERY_MS 200 /* fewer wait so long for more */
 #define ASIDE_US 3000
 #define TICK_MS 1000
@@ -620,6 +620,17 @@ static void fold_if_due(struct writer *w, int64_t now_ms)
 		fold(w, now_ms);
 }
 
+/* Reading only: nothing is late when it fails, and it is not tried again. */
+static void learn(struct writer *w)
+{
+	int64_t begun_us = clock_mono_us();
+	int r = storage_learn(w->s);
+	if (r < 0)
+		complain(w, "what the store holds could not be read ahead", r);
+	note_slice(w, WRITER_SLICE_UPKEEP, begun_us);
+	w->more_upkeep = r == 0 && storage_wants_learning(w->s);
+}
+
 static void upkeep(struct writer *w)
 {
 	int64_t now_ms = clock_mono_ms();
@@ -640,6 +651,8 @@ static void upkeep(struct writer *w)
 		note_slice(w, WRITER_SLICE_UPKEEP, begun_us);
 		w->more_upkeep = r == 0 && storage_wants_upkeep(w->s);
 	}
+	if (!w->more_upkeep && storage_wants_learning(w->s))
+		learn(w);
 	if (now_ms - w->last_tick_ms >= TICK_MS)
 		tick(w, now_ms);
 }

@@ -56,6 +56,17 @@ static inline size_t base_max_size(size_t a, size_t b)
 	return a > b ? a : b;
 }
 
+/* FNV-1a, for tables in memory: not for what strangers could choose to collide. */
+#define BASE_HASH_BEGIN UINT64_C(0xcbf29ce484222325)
+
+static inline uint64_t base_hash(uint64_t h, const void *bytes, size_t len)
+{
+	const uint8_t *p = bytes;
+	for (size_t i = 0; i < len; i++)
+		h = (h ^ p[i]) * UINT64_C(0x100000001b3);
+	return h;
+}
+
 static inline size_t base_min_size(size_t a, size_t b)
 {
 	return a < b ? a : b;

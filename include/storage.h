@@ -273,6 +273,9 @@ MUST_CHECK int storage_unskip(struct storage *s, int64_t seq);
  * log into the database (PASSIVE: waits for nobody). */
 bool storage_wants_upkeep(const struct storage *s);
 MUST_CHECK int storage_maintain(struct storage *s);
+/* Reading ahead outside of a transaction, a slice a call: what makes the fold's look-ups cheap. */
+bool storage_wants_learning(const struct storage *s);
+MUST_CHECK int storage_learn(struct storage *s);
 
 struct storage_stats {
 	int64_t wal_bytes, database_bytes, free_bytes; /* free: of the file system */

@@ -101,6 +101,9 @@ static void makes_the_same_ledger_and_leaves_nothing_behind(void **state)
 	struct rebuild *r = new_requested(w);
 	finish(r);
 	expect_well_done(w, r, ledger);
+	CLEANUP_FREE char *plan =
+		rows_of(w, "EXPLAIN QUERY PLAN SELECT * FROM sandboxes WHERE sandbox_id = 'x'");
+	assert_non_null(strstr(plan, "(ANY(<expr>) AND sandbox_id=?)"));
 	rebuild_free(r);
 }
 
