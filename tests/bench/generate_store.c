@@ -197,6 +197,8 @@ static int fill(struct generator *g)
 		int r = fold(g);
 		while (r == 0 && storage_wants_upkeep(g->storage))
 			r = storage_maintain(g->storage);
+		while (r == 0 && storage_wants_learning(g->storage))
+			r = storage_learn(g->storage);
 		if (r < 0)
 			return r;
 		say_progress(g, before);
