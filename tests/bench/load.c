@@ -2,12 +2,14 @@
  * delivery a new event. One thread and one epoll; the bodies are those of traffic.h.
  *
  * Usage: load --secret-file FILE [--port N] [--path PATH] [--connections N] [--seconds S]
- *             [--ahead N] [--pace N] [--delays FILE]
+ *             [--ahead N] [--pace N] [--pad BYTES] [--delays FILE]
  *
  * Everything that is the sender's own work (writing bodies, signing) is done before the clock
  * starts: N requests ahead, and all connections open. The load ends after S seconds or when it has
  * sent them all, whichever is first. In the events' own time N of --pace happen a second: as many
  * as are sent, so that what a store keeps together by time meets the crowd that it would in life.
+ *
+ * With --pad each body holds so many bytes more.
  *
  * Prints how many were answered, how many of these as stored, how long they took and what the load
  * itself cost. Fails if any answer was not `stored`, or a connection broke. With --delays every
@@ -31,6 +33,8 @@
 #define CONNECTIONS_MAX 1024
 #define REQUEST_MAX (TRAFFIC_BODY_MAX + 1024)
 #define ANSWER_MAX 4096
+#define PAD_MAX (200 * 1024)
+#define PADDING ",\"padding\":\"\"" /* and so much between its last quotes */
 #define DELAYS_MAX (1U << 22)
 #define AHEAD_A_SECOND 60000
 #define PACE 15000
@@ -49,7 +53,8 @@ struct connection {
 struct load {
 	const char *secret_file, *path, *delays_file;
 	uint16_t port;
-	size_t n_connections, n_ahead;
+	size_t n_connections, n_ahead, n_pad;
+	char *padded; /* a body with its padding */
 	int64_t pace;
 	double seconds;
 	struct signature_keyring *keyring;
@@ -82,6 +87,7 @@ static bool parse_arguments(struct load *l, int argc, char **argv)
 		{ "ahead", required_argument, NULL, 'n' },
 		{ "pace", required_argument, NULL, 'e' },
 		{ "delays", required_argument, NULL, 'd' },
+		{ "pad", required_argument, NULL, 'x' },
 		{ NULL, 0, NULL, 0 },
 	};
 	*l = (struct load) { .path = "/webhooks/e2b",
@@ -109,6 +115,8 @@ static bool parse_arguments(struct load *l, int argc, char **argv)
 			l->pace = number;
 		else if (c == 'd')
 			l->delays_file = optarg;
+		else if (c == 'x')
+			l->n_pad = (size_t)base_max_i64(number, 0);
 		else
 			return false;
 	}
@@ -116,7 +124,8 @@ static bool parse_arguments(struct load *l, int argc, char **argv)
 		l->n_ahead = (size_t)(AHEAD_A_SECOND * l->seconds) + l->n_connections;
 	return optind == argc && l->secret_file && l->n_connections >= 1 &&
 	       l->n_connections <= CONNECTIONS_MAX && l->seconds > 0 && l->pace > 0 &&
-	       l->n_ahead >= l->n_connections && l->n_ahead < SIZE_MAX / REQUEST_MAX;
+	       l->n_pad <= PAD_MAX && l->n_ahead >= l->n_connections &&
+	       l->n_ahead < SIZE_MAX / (REQUEST_MAX + PAD_MAX);
 }
 
 static int load_secret(struct load *l)
@@ -153,9 +162,14 @@ static int begin_traffic(struct load *l)
 
 /* Ahead of the clock -------------------------------------------------------- */
 
+static size_t request_max(const struct load *l)
+{
+	return REQUEST_MAX + sizeof(PADDING) + l->n_pad;
+}
+
 static int make_room(struct load *l, size_t used)
 {
-	if (used + REQUEST_MAX <= l->requests_size)
+	if (used + request_max(l) <= l->requests_size)
 		return 0;
 	size_t size = l->requests_size ? 2 * l->requests_size : (size_t)64 << 20;
 	char *requests = realloc(l->requests, size);
@@ -166,26 +180,41 @@ static int make_room(struct load *l, size_t used)
 	return 0;
 }
 
+/* One more member before the end of the object. */
+static struct span pad(struct load *l, struct span body)
+{
+	static const char padding[] = PADDING;
+	const size_t quotes = sizeof(padding) - 2;
+	if (l->n_pad == 0)
+		return body;
+	char *p = mempcpy(l->padded, body.s, body.len - 1);
+	p = mempcpy(p, padding, quotes);
+	memset(p, 'x', l->n_pad);
+	p = stpcpy(p + l->n_pad, "\"}");
+	return (struct span) { l->padded, (size_t)(p - l->padded) };
+}
+
 static int write_request(struct load *l, const struct traffic_delivery *d, size_t at)
 {
 	char signature[SIGNATURE_TEXT_MAX];
-	const struct signature_input input = { .body = d->body };
+	const struct span body = pad(l, d->body);
+	const struct signature_input input = { .body = body };
 	int r = signature_sign(l->keyring, 1, &input, signature);
 	if (r < 0)
 		return r;
-	int n = snprintf(l->requests + at, REQUEST_MAX,
+	int n = snprintf(l->requests + at, request_max(l),
 			 "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench\r\n"
 			 "Content-Type: application/json\r\ne2b-webhook-id: %.*s\r\n"
 			 "e2b-delivery-id: %.*s\r\ne2b-signature-version: v1\r\n"
 			 "e2b-signature: %s\r\nContent-Length: %zu\r\n\r\n",
 			 l->path, (int)d->webhook_id.len, d->webhook_id.s, (int)d->delivery_id.len,
-			 d->delivery_id.s, signature, d->body.len);
-	if (n < 0 || (size_t)n + d->body.len > REQUEST_MAX)
+			 d->delivery_id.s, signature, body.len);
+	if (n < 0 || (size_t)n + body.len > request_max(l))
 		return -EMSGSIZE;
-	memcpy(l->requests + at + n, d->body.s, d->body.len);
+	memcpy(l->requests + at + n, body.s, body.len);
 	size_t i = l->n_requests++;
-	l->ends[i] = at + (size_t)n + d->body.len;
-	l->bodies[i] = (i ? l->bodies[i - 1] : 0) + (int64_t)d->body.len;
+	l->ends[i] = at + (size_t)n + body.len;
+	l->bodies[i] = (i ? l->bodies[i - 1] : 0) + (int64_t)body.len;
 	return 0;
 }
 
@@ -379,6 +408,7 @@ static int prepare(struct load *l)
 	l->delays_us = calloc(DELAYS_MAX, sizeof(*l->delays_us));
 	l->ends = calloc(l->n_ahead, sizeof(*l->ends));
 	l->bodies = calloc(l->n_ahead, sizeof(*l->bodies));
+	l->padded = malloc(TRAFFIC_BODY_MAX + sizeof(PADDING) + l->n_pad);
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (!l->connections || !l->delays_us || !l->ends || !l->bodies || l->epoll < 0)
 		return complain("cannot begin", -ENOMEM);
@@ -396,7 +426,7 @@ int main(int argc, char **argv)
 	if (!parse_arguments(&l, argc, argv)) {
 		(void)fprintf(stderr, "Usage: load --secret-file FILE [--port N] [--path PATH]"
 				      " [--connections N] [--seconds S] [--ahead N] [--pace N]"
-				      " [--delays FILE]\n");
+				      " [--pad BYTES] [--delays FILE]\n");
 		return 2;
 	}
 	int r = prepare(&l);
@@ -411,6 +441,7 @@ int main(int argc, char **argv)
 	free(l.requests);
 	free(l.ends);
 	free(l.bodies);
+	free(l.padded);
 	free(l.connections);
 	free(l.delays_us);
 	if (l.epoll >= 0)

@@ -131,10 +131,10 @@ class Receiver:
             self.home.remove()
 
 
-def load(build, receiver, connections, seconds, ahead=None):
-    """What the load generator prints, as numbers."""
+def load(build, receiver, connections, seconds, ahead=None, shape=()):
+    """What the load generator prints, as numbers. shape: its arguments about what the traffic is like."""
     command = [build / "tests/bench/load", "--secret-file", receiver.home.path / "e2b.secret", "--port", receiver.port,
-               "--connections", str(connections), "--seconds", str(seconds)]
+               "--connections", str(connections), "--seconds", str(seconds), *shape]
     if ahead:
         command += ["--ahead", str(ahead)]
     run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + 300)
@@ -146,11 +146,13 @@ def load(build, receiver, connections, seconds, ahead=None):
 class Ahead:
     """How many requests to write ahead of a run: a little more than the fastest run before could send."""
 
-    def __init__(self, seconds):
+    def __init__(self, seconds, pad, pace):
         self.seconds, self.seen = seconds, {}
+        self.slower = 1 + (pad or 0) / 1000  # until one was seen: a guess, so that they fit into memory
+        self.shape = [*(["--pad", str(pad)] if pad else []), *(["--pace", str(pace)] if pace else [])]
 
     def of(self, kind, connections):
-        rate = self.seen.get((kind, connections), 120_000 if kind == "bare" else 50_000)
+        rate = self.seen.get((kind, connections), (120_000 if kind == "bare" else 50_000) / self.slower)
         return int(rate * self.seconds * 1.3) + connections
 
     def learn(self, kind, connections, rate):
@@ -162,7 +164,7 @@ def measure(build, receiver, connections, seconds, ahead):
     """One load; figures an event. The caller sees to the store."""
     idle = receiver.memory("VmRSS")
     before = receiver.figures()
-    seen = load(build, receiver, connections, seconds, ahead.of(receiver.kind, connections))
+    seen = load(build, receiver, connections, seconds, ahead.of(receiver.kind, connections), ahead.shape)
     ahead.learn(receiver.kind, connections, seen["requests/s"])
     lag = receiver.wait_folded()
     used = {name: value - before[name] for name, value in receiver.figures().items()}
@@ -470,6 +472,8 @@ def arguments():
     parser.add_argument("--readers", type=int, default=0, help="also measure with so many dashboards reading")
     parser.add_argument("--reader-pause", type=float, default=0, help="seconds between two refreshes of a dashboard")
     parser.add_argument("--growth", type=int, default=0, help="also watch the memory over so many events")
+    parser.add_argument("--pad", type=int, help="bytes more in each body")
+    parser.add_argument("--pace", type=int, help="events in a second of their own time: sandboxes that are open at once")
     parser.add_argument("--json", type=pathlib.Path, help="write every figure of every run here")
     parser.add_argument("--read", type=pathlib.Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -493,7 +497,7 @@ def main():
     tempfile.tempdir = str(directory)  # homes go there
     try:
         where = conditions(args, directory)
-        bench = Bench(args, args.build.resolve(), directory, Ahead(args.seconds))
+        bench = Bench(args, args.build.resolve(), directory, Ahead(args.seconds, args.pad, args.pace))
         bench.run()
         print("; ".join(f"{name} {value}" for name, value in where.items()) + f"; load after {os.getloadavg()[0]:.1f}\n")
         verdicts = Result(bench).report()
