@@ -55,6 +55,28 @@ static void answers_what_the_store_says(void **state)
 	}
 }
 
+/* Both are answered 200 and never sent again. */
+static void wants_stored_and_quarantined_synced_and_nothing_else(void **state)
+{
+	struct world *w = *state;
+	start(w);
+	CLEANUP_CLOSE int fd = dial(w);
+	post(w, fd, "{\"no\":\"event\"}", "");
+	struct writer_job *job = wait_for_jobs(w, 1);
+	assert_int_equal(job->delivery.judged->verdict, INGEST_QUARANTINE);
+	assert_true(job->durable);
+	decide(w, 1, 0, STORAGE_QUARANTINED, job->delivery.judged->reason);
+	assert_int_equal(hear(fd).status, 200);
+	post(w, fd, EVENT, "");
+	assert_true(wait_for_jobs(w, 2)->durable);
+	decide(w, 2, 0, STORAGE_STORED, INGEST_REASON_NONE);
+	assert_int_equal(hear(fd).status, 200);
+	CLEANUP_CLOSE int other = dial(w);
+	post(w, other, "not json", "");
+	assert_int_equal(hear(other).status, 401);
+	assert_false(wait_for_jobs(w, 3)->durable);
+}
+
 static void survives_a_commit_that_is_over_before_submit_returns(void **state)
 {
 	struct world *w = *state;
@@ -371,6 +393,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(answers_stored_only_after_the_commit),
 		TEST(answers_what_the_store_says),
+		TEST(wants_stored_and_quarantined_synced_and_nothing_else),
 		TEST(survives_a_commit_that_is_over_before_submit_returns),
 		TEST(answers_503_when_the_queue_is_full),
 		TEST(refuses_before_the_body_when_too_many_wait),

@@ -376,6 +376,8 @@ int main(int argc, char **argv)
 			base_seed = strtoull(argv[i + 1], NULL, 10);
 		else if (strcmp(argv[i], "--rounds") == 0)
 			n_rounds = (int)strtol(argv[i + 1], NULL, 10);
+		else if (strcmp(argv[i], "--only") == 0)
+			cmocka_set_test_filter(argv[i + 1]);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(loses_nothing_acknowledged_when_the_power_goes,
 					  tell_trial),
