@@ -13,13 +13,14 @@ KINDS = ["created", "paused", "killed", "updated"]
 
 
 class Load:
-    """Every third request repeats an event. failures: that share of the others are executions that failed, now."""
+    """Every third request repeats an event, and the first of each sender what the sender of a load before sent last: who got no
+    answer asks again. failures: that share of the others are executions that failed, now."""
 
-    def __init__(self, address, sandboxes, failures=0.0, padding=0):
+    def __init__(self, address, sandboxes, failures=0.0, padding=0, before=None):
         self.address, self.sandboxes, self.failures = address, sandboxes, failures
         self.padding = {"text": "x" * padding} if padding else {}
         self.sent, self.acknowledged, self.refused = set(), collections.Counter(), []
-        self.failed = set()  # execution ids that were sent
+        self.last = list(before.last) if before else [None] * THREADS
         self.ended = threading.Event()
         self.threads = [threading.Thread(target=self._deliver, args=(n,)) for n in range(THREADS)]
         for thread in self.threads:
@@ -28,20 +29,19 @@ class Load:
     def _next(self, chance):
         sandbox = chance.choice(self.sandboxes)
         if chance.random() < self.failures:
-            made = execution(status="error", exit_code=1, sandbox_id=sandbox)
-            self.failed.add(made["event_data"]["code_execution"]["execution_id"])
-            return made
+            return execution(status="error", exit_code=1, sandbox_id=sandbox)
         return event(chance.choice(KINDS), data=self.padding, sandbox_id=sandbox,
                      timestamp=rfc3339(time.time() - chance.random() * 3600))
 
     def _deliver(self, number):
         chance = random.Random(f"{number} {self.address}")
-        last = None
+        last, repeats = self.last[number], True
         with contextlib.suppress(OSError, http.client.HTTPException):
             with contextlib.closing(http_connection(self.address)) as connection:
                 while not self.ended.is_set():
-                    if last is None or chance.random() > 0.33:
-                        last = self._next(chance)
+                    if last is None or not repeats:
+                        last = self.last[number] = self._next(chance)
+                    repeats = chance.random() < 0.33
                     body = encode(last)
                     self.sent.add(last["id"])
                     answer = exchange(connection, "POST", "/webhooks/e2b", body, sign_e2b(SECRET, body))

@@ -26,12 +26,13 @@ class KillNine(Case):
         self.home.configure(store={"wal_limit": "1MiB"},  # checkpoints every few commits
                             extra=f"[notify ops]\nkind = webhook\nurl = {receiver.url}\n"
                                   "[alert failed]\non = execution_failed\nnotify = ops\nquiet = 2s\nrepeat = 1s\n")
+        load = None
         for number in range(ROUNDS):
             daemon = self.start()
             if number % REBUILT_EVERY == REBUILT_EVERY - 1:
                 self.a_rebuild_makes_the_same()
             # Some sandboxes are of the round before.
-            load = Load(daemon.address, [f"sandbox{n}" for n in range(20 * number, 20 * number + 50)], failures=0.1)
+            load = Load(daemon.address, [f"sandbox{n}" for n in range(20 * number, 20 * number + 50)], failures=0.1, before=load)
             target = chance.randrange(1, 600)
             until(lambda: load.count >= target, "the load to get going")
             daemon.kill()
@@ -42,7 +43,7 @@ class KillNine(Case):
             sent |= load.sent
             self.judge(acknowledged, sent, f"round {number}")
         daemon = self.start()
-        self.home.wait_folded(30)
+        self.home.wait_folded(120)
         told = self.no_alert_is_lost(receiver)
         self.a_rebuild_makes_the_same()
         print(f"     kill -9: {ROUNDS}, acknowledged {sum(acknowledged.values())}, lost 0, "
@@ -91,7 +92,7 @@ class KillNine(Case):
                 self.assertEqual(a, b, view)
 
     def a_rebuild_makes_the_same(self):
-        self.home.wait_folded(30)
+        self.home.wait_folded(120)
         before = self.tell()
         self.ctl("rebuild")
         self.same_ledger(before)
@@ -108,7 +109,7 @@ class KillNine(Case):
                 body = text.encode()
                 answer = exchange(connection, "POST", "/webhooks/e2b", body, sign_e2b(SECRET, body))
                 self.assertEqual(answer.outcome, "stored")
-        self.home.wait_folded(30)
+        self.home.wait_folded(120)
         self.same_ledger(before)
 
     @plain_only("its bound is that of the program as shipped")

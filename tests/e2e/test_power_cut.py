@@ -71,9 +71,9 @@ class PowerCut(Case):
         acknowledged, sent = collections.Counter(), set()
         # A small limit checkpoints every few commits, so that cuts meet checkpoints, too.
         self.home.configure(store={"wal_limit": "1MiB"})
-        daemon = self.start()
+        daemon, load = self.start(), None
         for number in range(ROUNDS):
-            load = Load(daemon.address, sandboxes)
+            load = Load(daemon.address, sandboxes, before=load)
             target = chance.randrange(1, 800)
             until(lambda: load.count >= target, "the load to get going")
             self.cut()
