@@ -171,7 +171,7 @@ def try_all(mutants, directory):
     bad = control(tree, build, [t for m in mutants for t in m.tests])
     skipped = {line: why for line, why in bad.items() if why.startswith("skipped")}
     for line, why in bad.items():
-        print(f"{'SKIP' if line in skipped else 'FAIL'}{line}: {why}")
+        print(f"{'SKIP' if line in skipped else 'FAIL'}{line}: {why}", flush=True)
     failed, n_skipped, passed = len(bad) - len(skipped), 0, 0
     for mutant in mutants:
         begin = time.monotonic()
