@@ -46,7 +46,7 @@ class KillNine(Case):
         self.home.wait_folded(120)
         told = self.no_alert_is_lost(receiver)
         self.a_rebuild_makes_the_same()
-        print(f"     kill -9: {ROUNDS}, acknowledged {sum(acknowledged.values())}, lost 0, "
+        print(f"     kill -9: {ROUNDS}, {sum(acknowledged.values())} acknowledgements, 0 lost, "
               f"failed executions {told[0]}, in {told[1]} notifications")
         self.assertEqual(self.home.shell("PRAGMA integrity_check"), [{"integrity_check": "ok"}])
         self.assertEqual(self.count("ledger_state", "skipped = 0"), 1)
@@ -142,8 +142,8 @@ class KillNine(Case):
             sent |= load.sent | {again["id"]}
             self.judge(acknowledged, sent, f"round {number}")
         self.assertLess(slowest, 5)
-        print(f"     kill -9 with {LOG_BYTES >> 20} MiB of log: {LOG_ROUNDS}, acknowledged "
-              f"{sum(acknowledged.values())}, lost 0, back after at most {slowest:.2f} s")
+        print(f"     kill -9 with {LOG_BYTES >> 20} MiB of log: {LOG_ROUNDS}, "
+              f"{sum(acknowledged.values())} acknowledgements, 0 lost, back after at most {slowest:.2f} s")
 
     def log_bytes(self):
         return self.home.db.with_name("events.db-wal").stat().st_size

@@ -82,7 +82,7 @@ class PowerCut(Case):
             daemon.kill()
             load.join()
             self.died_on_purpose(daemon)
-            self.assertEqual({a.status for a in load.refused}, {503})
+            self.assertLessEqual({a.status for a in load.refused}, {503})
             acknowledged += load.acknowledged
             sent |= load.sent
             self.power_on()
@@ -92,7 +92,7 @@ class PowerCut(Case):
         self.assertEqual(self.home.shell("PRAGMA integrity_check"), [{"integrity_check": "ok"}])
         self.assertEqual(self.count("ledger_state", "skipped = 0"), 1)
         self.assert_outcome(daemon.post(event()), "stored")
-        print(f"     power cuts: {ROUNDS}, acknowledged {sum(acknowledged.values())}, lost 0")
+        print(f"     power cuts: {ROUNDS}, {sum(acknowledged.values())} acknowledgements, 0 lost")
 
     def judge(self, acknowledged, sent, note):
         rows = self.home.query("SELECT event_id FROM events")
