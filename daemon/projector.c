@@ -24,7 +24,7 @@
 #define COPY_SANDBOXES 16
 #define TICK_SANDBOXES_MAX 256
 #define NAME_MAX_LEN 160
-#define OFFERED 4096 /* events kept as read; a power of two, above what is pending at rest */
+#define OFFERED 2048 /* events kept as read; a power of two, above what is pending at rest */
 #define OFFERED_BODY_MAX (16 * 1024) /* a larger one comes from the log: so memory has a bound */
 
 /* What the configuration says of a key; direct-mapped, a miss costs a query. */

@@ -24,7 +24,7 @@
 /* A slice writes every page again that it touches: few large ones write less, and hold up a batch
  * for longer. */
 #define FOLD_US 20000
-#define FOLD_EVENTS 2048
+#define FOLD_EVENTS 1536
 #define FOLD_EVERY_MS 200 /* fewer wait so long for more */
 #define ASIDE_US 3000
 #define TICK_MS 1000
