@@ -14,7 +14,8 @@
 #define TEXTS_MAX 16
 #define SLACK_HEADER_MAX 150
 #define SLACK_TEXT_MAX 3000
-#define ALERTMANAGER_MAX 1024
+#define LABEL_MAX 256
+#define ANNOTATION_MAX 1024
 
 struct texts {
 	char *memory;
@@ -164,12 +165,12 @@ static void check_slack(const struct json_doc *doc)
 	check(n >= 1 && n <= 5);
 }
 
-static void check_pairs(const struct json_value *pairs)
+static void check_pairs(const struct json_value *pairs, size_t max)
 {
 	check(pairs && json_first(pairs));
 	for (const struct json_value *v = json_first(pairs); v; v = json_next(v)) {
 		struct span s = json_string(v);
-		check(s.s && s.len > 0 && utf16_units(s) <= ALERTMANAGER_MAX);
+		check(s.s && s.len > 0 && utf16_units(s) <= max);
 		check_one_line(s);
 	}
 }
@@ -180,8 +181,8 @@ static void check_alertmanager(const struct json_doc *doc)
 	struct span starts = json_string(json_member(alert, "startsAt"));
 	struct span ends = json_string(json_member(alert, "endsAt"));
 	check(alert && !json_next(alert));
-	check_pairs(json_member(alert, "labels"));
-	check_pairs(json_member(alert, "annotations"));
+	check_pairs(json_member(alert, "labels"), LABEL_MAX);
+	check_pairs(json_member(alert, "annotations"), ANNOTATION_MAX);
 	/* Of one length, in one zone: the order of times is that of the texts. */
 	check(starts.len == 24 && ends.len == 24 && memcmp(starts.s, ends.s, 24) <= 0);
 }
