@@ -438,9 +438,10 @@ static void code_sandbox(struct coder *c, struct ledger_sandbox *x,
 static bool is_sandbox_possible(const struct coder *c, const struct ledger_sandbox *x,
 				const struct storage_facts_shown *shown)
 {
-	return shown->time_ms >= 0 && shown->time_ms <= TIME_MAX_MS &&
-	       is_absent_or(x->first_event_ms, TIME_MAX_MS) && is_mark_possible(x->last) &&
-	       x->last_source_key >= 0 && are_dims_possible(&shown->dims) &&
+	return shown->time_ms >= 0 && shown->time_ms <= TIME_MAX_MS && shown->last_ms >= 0 &&
+	       shown->last_ms <= TIME_MAX_MS && is_absent_or(x->first_event_ms, TIME_MAX_MS) &&
+	       x->last.time_ns >= 0 && x->last.seq >= 0 && x->last_source_key >= 0 &&
+	       are_dims_possible(&shown->dims) &&
 	       (!has(c, BOX_TEMPLATE) ||
 		(is_mark_possible(x->template_mark) && x->template_key >= 0)) &&
 	       (!has(c, BOX_TEAM) || (is_mark_possible(x->team_mark) && x->team_key >= 0)) &&

@@ -59,7 +59,8 @@ static struct ledger_account take_account(struct fuzz_input *in)
 /* In memory of its own length, so that a sanitizer sees each byte read beyond it. */
 static struct span take_blob(struct fuzz_input *in)
 {
-	size_t len = base_min_size(fuzz_byte(in), in->len);
+	size_t len = fuzz_byte(in);
+	len = base_min_size(len, in->len);
 	char *copy = malloc(len ? len : 1);
 	check(copy != NULL);
 	if (len)
