@@ -9,7 +9,7 @@
 #
 # There are two ways to build the targets (-Dfuzz=true, clang). With sanitizers every bad access is seen, and comparisons are
 # traced, which finds words and numbers: for depth. Without them (-Db_sanitize=none) only what is reached is recorded, and
-# a target runs ten times as often: for the count, of what the targets check themselves and what crashes.
+# a target runs several times as often: for the count, of what the targets check themselves and what crashes.
 # A line `NOTE …` tells how often they ran; the last line is `N passed, N failed`.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
