@@ -125,18 +125,18 @@ static int append_annotations(struct buffer *b, const struct alert_message *m)
 }
 
 /* Until when it holds. Alertmanager refuses an end before its start. */
-static int64_t end_of(const struct alert_message *m)
+static int64_t end_of(const struct alert_message *m, int64_t starts_unix_ms)
 {
 	switch (m->state) {
 	case ALERT_FIRING:
 	case ALERT_REPEAT:
-		return base_max_i64(m->made_unix_ms, m->starts_unix_ms) + ALERT_PAYLOAD_HOLD_MS;
+		return base_max_i64(m->made_unix_ms, starts_unix_ms) + ALERT_PAYLOAD_HOLD_MS;
 	case ALERT_RESOLVED:
 		return base_max_i64(m->ends_unix_ms > 0 ? m->ends_unix_ms : m->made_unix_ms,
-				    m->starts_unix_ms);
+				    starts_unix_ms);
 	case ALERT_SUMMARY:
 	case ALERT_TEST:
-		return base_max_i64(m->made_unix_ms, m->starts_unix_ms) + ALERT_PAYLOAD_NOTICE_MS;
+		return base_max_i64(m->made_unix_ms, starts_unix_ms) + ALERT_PAYLOAD_NOTICE_MS;
 	}
 	assert(false);
 	return 0;
@@ -158,6 +158,6 @@ int alert_payload_alertmanager(const struct alert_message *message, struct buffe
 	if (r == 0)
 		r = buffer_appendf(b, ",\"startsAt\":\"%s\",\"endsAt\":\"%s\"}]",
 				   clock_format_ms(starts_unix_ms, starts),
-				   clock_format_ms(end_of(message), ends));
+				   clock_format_ms(end_of(message, starts_unix_ms), ends));
 	return r;
 }

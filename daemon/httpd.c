@@ -139,20 +139,24 @@ static void finish_loop(struct httpd_loop *loop)
 	run_posts(loop);
 }
 
+void httpd_loop_round(struct httpd_loop *loop)
+{
+	wait_for_work(loop);
+	if (!loop->draining && atomic_load(&loop->server->draining))
+		httpd_accept_stop(loop);
+	run_posts(loop);
+	(void)MHD_run(loop->mhd);
+	scan(loop);
+	atomic_store_explicit(&loop->round_at_ms, loop->now_ms, memory_order_relaxed);
+}
+
 static void *run_loop(void *arg)
 {
 	struct httpd_loop *loop = arg;
 	struct httpd *h = loop->server;
 
-	while (!atomic_load(&h->stopping)) {
-		wait_for_work(loop);
-		if (!loop->draining && atomic_load(&h->draining))
-			httpd_accept_stop(loop);
-		run_posts(loop);
-		(void)MHD_run(loop->mhd);
-		scan(loop);
-		atomic_store_explicit(&loop->round_at_ms, loop->now_ms, memory_order_relaxed);
-	}
+	while (!atomic_load(&h->stopping))
+		httpd_loop_round(loop);
 	if (!loop->draining)
 		httpd_accept_stop(loop);
 	finish_loop(loop);

@@ -87,6 +87,9 @@ struct httpd {
 	struct httpd_loop loops[HTTPD_LOOPS_MAX];
 };
 
+/* httpd.c: waits for work and does it, once. On the loop's thread, or a test's that started none. */
+void httpd_loop_round(struct httpd_loop *loop);
+
 /* httpd_request.c: libmicrohttpd's callbacks; cls is the loop. */
 enum MHD_Result httpd_request_handle(void *cls, struct MHD_Connection *mhd, const char *url,
 				     const char *method, const char *version, const char *upload,

@@ -155,7 +155,7 @@ static int judge_framing(const struct seen *seen, const char *method, bool http_
 	    (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
 	     strcmp(method, "PATCH") == 0))
 		return SCREEN_NO_LENGTH;
-	return 0;
+	return ret->expects_continue && !ret->has_body ? SCREEN_BAD_EXPECT : 0;
 }
 
 int screen_headers(const struct screen_request *request, struct screen_framing *ret)
@@ -196,6 +196,7 @@ const char *screen_outcome_name(enum screen_outcome outcome)
 		[SCREEN_UNEXPECTED_BODY] = "unexpected_body",
 		[SCREEN_REPEATED] = "repeated",
 		[SCREEN_BAD_TARGET] = "bad_target",
+		[SCREEN_BAD_EXPECT] = "bad_expect",
 	};
 
 	return names[outcome] ? names[outcome] : "";

@@ -2,7 +2,8 @@
  * what it reads. So the two cannot come apart.
  *
  * Numbers are LEB128, differences zigzag. Arithmetic is modulo 2^64: a difference can always be
- * taken, and damage leads to a wrong number, never to undefined behaviour.
+ * taken, and damage leads to a wrong number, never to undefined behaviour. What was read is then
+ * held against what an event, a price or a clock can bring about: the fold trusts it.
  */
 #include "storage_sqlite_facts.h"
 
@@ -189,6 +190,54 @@ static int64_t ns_of(int64_t ms)
 	return (int64_t)((uint64_t)ms * 1000000);
 }
 
+/* What can be ------------------------------------------------------------------ */
+
+/* Events end with the year 2261 (event.h), runs at most a century later ([store] max_run). */
+#define TIME_MAX_MS (INT64_C(1) << 44)
+
+static bool is_absent_or(int64_t value, int64_t max)
+{
+	return value == LEDGER_ABSENT || (value >= 0 && value <= max);
+}
+
+static bool is_mark_possible(struct ledger_mark mark)
+{
+	return mark.time_ns >= 0 && mark.seq > 0;
+}
+
+static bool are_dims_possible(const struct ledger_dims *dims)
+{
+	return dims->source_key >= 0 && dims->template_key >= 0 && dims->team_key >= 0;
+}
+
+static bool is_report_possible(const struct event_report *report)
+{
+	return !report->present ||
+	       (report->started_unix_ms >= 0 && report->started_unix_ms <= TIME_MAX_MS &&
+		report->duration_ms >= 0 && report->duration_ms <= TIME_MAX_MS &&
+		is_absent_or(report->vcpu_count, INT64_MAX) &&
+		is_absent_or(report->memory_mb, INT64_MAX));
+}
+
+static bool is_fact_possible(const struct ledger_fact *fact)
+{
+	return is_mark_possible(fact->mark) && are_dims_possible(&fact->dims) &&
+	       fact->kill_reason_key >= 0 && is_absent_or(fact->timeout_ms, TIME_MAX_MS) &&
+	       is_report_possible(&fact->report);
+}
+
+/* Money and time of a row go into sums hour by hour: from beyond the end of time, for ever. */
+static bool is_account_possible(const struct ledger_account *a)
+{
+	bool starts = a->started_ms != LEDGER_ABSENT, ends = a->ended_ms != LEDGER_ABSENT;
+	return (starts || ends) && is_absent_or(a->started_ms, TIME_MAX_MS) &&
+	       is_absent_or(a->ended_ms, TIME_MAX_MS) &&
+	       (!starts || !ends || a->ended_ms >= a->started_ms) &&
+	       is_absent_or(a->due_ms, INT64_MAX) && is_absent_or(a->cost_nanousd, INT64_MAX) &&
+	       is_absent_or(a->vcpu_count, INT64_MAX) && is_absent_or(a->memory_mb, INT64_MAX) &&
+	       are_dims_possible(&a->dims) && a->kill_reason_key >= 0;
+}
+
 /* Runs ----------------------------------------------------------------------- */
 
 /* What the row of a run shows; nothing of one that does not exist. */
@@ -241,6 +290,13 @@ static void set_run_flags(struct coder *c, const struct ledger_run *run,
 	set(c, RUN_REPORT_DURATION, report->duration_ms != shown->duration_ms);
 	set(c, RUN_REPORT_VCPU, report->vcpu_count != shown->vcpu_count);
 	set(c, RUN_REPORT_MEMORY, report->memory_mb != shown->memory_mb);
+}
+
+static bool is_run_possible(const struct coder *c, const struct ledger_run *run)
+{
+	return (!has(c, RUN_START) || is_fact_possible(&run->start)) &&
+	       (!has(c, RUN_END) || is_fact_possible(&run->end)) &&
+	       (!has(c, RUN_TIMEOUT) || is_fact_possible(&run->timeout));
 }
 
 static enum event_kind start_kind(const struct coder *c)
@@ -308,6 +364,8 @@ int storage_sqlite_facts_get_run(struct span facts, const struct ledger_account 
 	ret->start = ret->end = ret->timeout = none;
 	ret->timeout.kind = EVENT_UPDATED;
 	code_run(&c, ret, &s);
+	if ((shown->exists && !is_account_possible(shown)) || !is_run_possible(&c, ret))
+		c.failed = true;
 	return result(&c);
 }
 
@@ -377,6 +435,21 @@ static void code_sandbox(struct coder *c, struct ledger_sandbox *x,
 	unless_same(c, BOX_KILLED_REASON, &x->killed.kill_reason_key, shown->kill_reason_key);
 }
 
+static bool is_sandbox_possible(const struct coder *c, const struct ledger_sandbox *x,
+				const struct storage_facts_shown *shown)
+{
+	return shown->time_ms >= 0 && shown->time_ms <= TIME_MAX_MS && shown->last_ms >= 0 &&
+	       shown->last_ms <= TIME_MAX_MS && is_absent_or(x->first_event_ms, TIME_MAX_MS) &&
+	       x->last.time_ns >= 0 && x->last.seq >= 0 && x->last_source_key >= 0 &&
+	       are_dims_possible(&shown->dims) &&
+	       (!has(c, BOX_TEMPLATE) ||
+		(is_mark_possible(x->template_mark) && x->template_key >= 0)) &&
+	       (!has(c, BOX_TEAM) || (is_mark_possible(x->team_mark) && x->team_key >= 0)) &&
+	       (!has(c, BOX_METADATA) || is_mark_possible(x->metadata_mark)) &&
+	       (!has(c, BOX_STARTUP) || is_mark_possible(x->startup_mark)) &&
+	       (!has(c, BOX_KILLED) || is_fact_possible(&x->killed));
+}
+
 size_t storage_sqlite_facts_put_sandbox(const struct ledger_sandbox *sandbox,
 					const struct storage_facts_shown *shown,
 					uint8_t ret[static STORAGE_FACTS_MAX])
@@ -395,5 +468,7 @@ int storage_sqlite_facts_get_sandbox(struct span facts, const struct storage_fac
 	ret->killed.kind = EVENT_KILLED;
 	ret->killed.timeout_ms = LEDGER_ABSENT;
 	code_sandbox(&c, ret, shown);
+	if (!is_sandbox_possible(&c, ret, shown))
+		c.failed = true;
 	return result(&c);
 }

@@ -28,7 +28,8 @@ size_t storage_sqlite_facts_put_run(const struct ledger_run *run,
 				    const struct ledger_account *shown,
 				    uint8_t ret[static STORAGE_FACTS_MAX]);
 
-/* -EUCLEAN: it was not written like this. What was read until then is set. */
+/* -EUCLEAN: it was not written like this, or it says what cannot be (so may the row): times beyond
+ * any event's, an end before its start, negative keys. What was read until then is set. */
 MUST_CHECK int storage_sqlite_facts_get_sandbox(struct span facts,
 						const struct storage_facts_shown *shown,
 						struct ledger_sandbox *ret);

@@ -136,7 +136,8 @@ void storage_sqlite_known_finish(struct storage *s)
 
 /* Looking up -------------------------------------------------------------- */
 
-static int look(struct storage *s, int sql, int64_t where, struct span id, sqlite3_stmt **ret_row)
+static int look(struct storage *s, enum storage_sql sql, int64_t where, struct span id,
+		sqlite3_stmt **ret_row)
 {
 	*ret_row = storage_sqlite_statement(s, sql);
 	int r = storage_sqlite_bind(s, *ret_row, "is", where, id);

@@ -44,11 +44,22 @@ static struct event_report take_report(struct columns *c)
 	return report;
 }
 
+/* Modulo 2^64: whether what comes out can be, the facts are asked, which are read beside it. */
+static int64_t ms_after(int64_t base_ms, int64_t ms)
+{
+	return (int64_t)((uint64_t)base_ms + (uint64_t)ms);
+}
+
+static int64_t ms_of(int64_t unix_s)
+{
+	return (int64_t)((uint64_t)unix_s * 1000);
+}
+
 /* From where the row's time begins; LEDGER_ABSENT is. */
 static int64_t take_after(struct columns *c, int64_t base_ms)
 {
 	int64_t after = take_absent(c);
-	return after == LEDGER_ABSENT ? LEDGER_ABSENT : base_ms + after;
+	return after == LEDGER_ABSENT ? LEDGER_ABSENT : ms_after(base_ms, after);
 }
 
 static struct span take_bytes(struct columns *c)
@@ -62,7 +73,7 @@ static void take_account(struct columns *c, struct ledger_account *a)
 {
 	int64_t time_s = take_absent(c);
 	a->exists = time_s != LEDGER_ABSENT;
-	int64_t base_ms = a->exists ? time_s * 1000 : 0;
+	int64_t base_ms = a->exists ? ms_of(time_s) : 0;
 	a->started_ms = take_after(c, base_ms);
 	a->ended_ms = take_after(c, base_ms);
 	a->end_kind = (enum ledger_end_kind)take(c);
@@ -78,7 +89,8 @@ static void take_account(struct columns *c, struct ledger_account *a)
 	a->rates.vcpu_second_femto = take_absent(c);
 	a->rates.gib_second_femto = take_absent(c);
 	bool spans = a->started_ms != LEDGER_ABSENT && a->ended_ms != LEDGER_ABSENT;
-	a->runtime_ms = spans ? a->ended_ms - a->started_ms : LEDGER_ABSENT;
+	a->runtime_ms =
+		spans ? (int64_t)((uint64_t)a->ended_ms - (uint64_t)a->started_ms) : LEDGER_ABSENT;
 }
 
 static int damaged(struct storage *s)
@@ -174,8 +186,8 @@ static int take_sandbox(struct storage *s, sqlite3_stmt *statement, struct ledge
 	struct storage_facts_shown shown = { 0 };
 	sandbox->is_stored = true;
 	sandbox->key = take(&c);
-	shown.time_ms = take(&c) * 1000;
-	shown.last_ms = shown.time_ms + take(&c);
+	shown.time_ms = ms_of(take(&c));
+	shown.last_ms = ms_after(shown.time_ms, take(&c));
 	enum ledger_state state = (enum ledger_state)take(&c);
 	shown.dims = take_dims(&c);
 	shown.kill_reason_key = take(&c);

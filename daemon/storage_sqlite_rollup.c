@@ -179,6 +179,12 @@ static int64_t floor_to(int64_t value, int64_t step)
 	return value - (rest < 0 ? rest + step : rest);
 }
 
+/* A sum that ran over would be wrong money for ever: then the event that leads there is skipped. */
+static int add_to(int64_t *sum, int64_t value)
+{
+	return __builtin_add_overflow(*sum, value, sum) ? -ERANGE : 0;
+}
+
 /* The share of a run in [from, to): differences of rounded cumulative sums, so that shares add up.
  */
 static int book_share(struct storage *s, enum rollup_table table, const struct ledger_account *a,
@@ -188,15 +194,15 @@ static int book_share(struct storage *s, enum rollup_table table, const struct l
 			    a->dims.team_key);
 	if (!v)
 		return -ENOMEM;
-	v[COST_RUNTIME] +=
-		sign * (ledger_runtime_until(a, to_ms) - ledger_runtime_until(a, from_ms));
-	if (a->cost_nanousd == LEDGER_ABSENT)
-		return 0;
+	int64_t ms = ledger_runtime_until(a, to_ms) - ledger_runtime_until(a, from_ms);
+	int r = add_to(&v[COST_RUNTIME], sign * ms);
+	if (r < 0 || a->cost_nanousd == LEDGER_ABSENT)
+		return r;
 	int64_t cost = ledger_cost_until(a, to_ms) - ledger_cost_until(a, from_ms);
-	v[COST_COST] += sign * cost;
-	if (a->cost_source == LEDGER_COST_ESTIMATED)
-		v[COST_ESTIMATED] += sign * cost;
-	return 0;
+	r = add_to(&v[COST_COST], sign * cost);
+	if (r == 0 && a->cost_source == LEDGER_COST_ESTIMATED)
+		r = add_to(&v[COST_ESTIMATED], sign * cost);
+	return r;
 }
 
 static int book_periods(struct storage *s, enum rollup_table table, const struct ledger_account *a,
@@ -229,13 +235,15 @@ int storage_sqlite_book_run(struct storage *s, const struct ledger_account *a, i
 	total[TOTAL_RUNS] += sign;
 	if (a->ended_ms == LEDGER_ABSENT)
 		return 0;
+	int r = 0;
 	if (a->runtime_ms != LEDGER_ABSENT)
-		total[TOTAL_RUNTIME] += sign * a->runtime_ms;
-	if (a->cost_nanousd != LEDGER_ABSENT)
-		total[TOTAL_COST] += sign * a->cost_nanousd;
-	else
+		r = add_to(&total[TOTAL_RUNTIME], sign * a->runtime_ms);
+	if (a->cost_nanousd == LEDGER_ABSENT)
 		total[TOTAL_UNKNOWN] += sign;
-	int r = book_periods(s, ROLLUP_COST_HOUR, a, HOUR_S, sign);
+	else if (r == 0)
+		r = add_to(&total[TOTAL_COST], sign * a->cost_nanousd);
+	if (r == 0)
+		r = book_periods(s, ROLLUP_COST_HOUR, a, HOUR_S, sign);
 	return r < 0 ? r : book_periods(s, ROLLUP_COST_DAY, a, DAY_S, sign);
 }
 

@@ -13,7 +13,7 @@ enum rollup_table {
 	ROLLUP_N_TABLES,
 };
 
-/* A run's account enters (sign 1) or leaves (-1) the sums. */
+/* A run's account enters (sign 1) or leaves (-1) the sums. -ERANGE: one of them would run over. */
 MUST_CHECK int storage_sqlite_book_run(struct storage *s, const struct ledger_account *account,
 				       int sign);
 

@@ -48,8 +48,10 @@ enum screen_outcome {
 	SCREEN_UNEXPECTED_BODY, /* GET or HEAD with one */
 	SCREEN_REPEATED, /* a header of `once` */
 	SCREEN_BAD_TARGET, /* blanks or control characters in the request target */
+	SCREEN_BAD_EXPECT, /* 100-continue without a body, as no client may send it (RFC 9110
+			      10.1.1): what follows at once would go unanswered */
 };
-#define SCREEN_N_OUTCOMES (SCREEN_BAD_TARGET + 1)
+#define SCREEN_N_OUTCOMES (SCREEN_BAD_EXPECT + 1)
 
 /* 0 and *ret, or an outcome: then answer 400 and close. */
 MUST_CHECK int screen_headers(const struct screen_request *request, struct screen_framing *ret);

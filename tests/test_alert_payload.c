@@ -170,6 +170,11 @@ static void an_alert_never_ends_before_it_starts(void **state)
 	struct json_doc *doc = read_back(alert_payload_alertmanager, &m);
 	assert_string_equal(text_at(doc, NULL, "endsAt"), text_at(doc, NULL, "startsAt"));
 	json_doc_free(doc);
+	m.starts_unix_ms = 0; /* not known: it starts when it was told */
+	m.ends_unix_ms = m.made_unix_ms - 5000;
+	doc = read_back(alert_payload_alertmanager, &m);
+	assert_string_equal(text_at(doc, NULL, "endsAt"), text_at(doc, NULL, "startsAt"));
+	json_doc_free(doc);
 }
 
 static const render_fn forms[] = { alert_payload_webhook, alert_payload_slack,

@@ -68,6 +68,37 @@ static void skips_an_event_that_fails_twice_and_goes_on(void **state)
 	expect_rows(w, "SELECT skipped FROM ledger_state", "1");
 }
 
+/* 540,000 s of 16 TiB at the dearest price are nine tenths of what a sum can hold. */
+static void skips_an_event_that_no_sum_can_hold(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, PLAIN "[template huge]\nvcpu = 1\nmemory_mb = 16777216\n"
+			      "[pricing]\nvcpu_second_usd = 0\ngib_second_usd = 1\n");
+	for (int i = 0; i < 6; i++) {
+		char id[16];
+		(void)snprintf(id, sizeof(id), "e%d", i);
+		tell(w, (struct told) {
+				.id = id,
+				.type = i % 2 ? "sandbox.killed" : "sandbox.created",
+				.time = i % 2 ? "2026-11-19T15:00:00Z" : "2026-11-13T09:00:00Z",
+				.sandbox = i < 2   ? "sb1"
+					   : i < 4 ? "sb2"
+						   : "sb3",
+				.template = i < 4 ? "huge" : "other",
+			});
+	}
+	int kept = begin_listening();
+	int steps = fold_all(w);
+	CLEANUP_FREE char *said = end_listening(kept);
+	assert_true(steps < 20);
+	assert_non_null(strstr(said, "event skipped"));
+	expect_rows(w, "SELECT stored_seq, folded_seq, skipped FROM ledger_state", "6|6|1");
+	expect_rows(w, "SELECT sandbox_id, state, cost_nanousd FROM sandboxes ORDER BY 1",
+		    "sb1|killed|8847360000000000000\nsb2|running|0\nsb3|killed|0");
+	expect_rows(w, "SELECT runs, cost_nanousd FROM template_stats WHERE template = 'huge'",
+		    "2|8847360000000000000");
+}
+
 /* The same while nothing was pending at start: the whole slice fails first. */
 static void finds_the_one_that_fails_in_a_slice(void **state)
 {
@@ -448,6 +479,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(skips_an_event_that_fails_twice_and_goes_on),
+		TEST(skips_an_event_that_no_sum_can_hold),
 		TEST(finds_the_one_that_fails_in_a_slice),
 		TEST(skips_what_the_last_two_starts_died_on),
 		TEST(records_an_event_before_it_tries_it),

@@ -115,6 +115,10 @@ static void wants_a_body_where_one_belongs_and_only_there(void **state)
 	expect("POST", "HTTP/1.1", "Host: h", SCREEN_NO_LENGTH);
 	expect("PUT", "HTTP/1.1", "Host: h", SCREEN_NO_LENGTH);
 	expect("GET", "HTTP/1.1", "Host: h\nContent-Length: 5", SCREEN_UNEXPECTED_BODY);
+	expect("GET", "HTTP/1.1", "Host: h\nExpect: 100-continue", SCREEN_BAD_EXPECT);
+	expect("POST", "HTTP/1.1", "Host: h\nContent-Length: 0\nExpect: 100-continue",
+	       SCREEN_BAD_EXPECT);
+	expect("GET", "HTTP/1.0", "Host: h\nExpect: 100-continue", 0);
 	expect("HEAD", "HTTP/1.1", "Host: h\nTransfer-Encoding: chunked", SCREEN_UNEXPECTED_BODY);
 }
 

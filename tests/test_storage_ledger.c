@@ -279,6 +279,36 @@ static void loads_a_sandbox_as_it_was_saved(void **state)
 		    row);
 }
 
+/* Damage that SQLite does not see: in a number, not in a page. */
+static void refuses_rows_that_say_what_cannot_be(void **state)
+{
+	static const char *const damage[] = {
+		"UPDATE run SET ended_after_ms = 9223372036854775807",
+		"UPDATE run SET time_s = -9223372036854775807",
+		"UPDATE run SET time_ms = 9000, ended_after_ms = 0",
+		"UPDATE run SET cost_nanousd = -1",
+		"UPDATE sandbox SET time_s = 9223372036854775807",
+		"UPDATE sandbox SET last_after_ms = -9223372036854775807",
+		"UPDATE sandbox SET template_key = -7",
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(damage); i++) {
+		struct world *w = *state;
+		SANDBOX saved, loaded;
+		char id[16];
+		(void)snprintf(id, sizeof(id), "sb%zu", i);
+		load(w, id, &saved);
+		fill_sandbox(&saved);
+		save(w, &saved);
+		close_store(w);
+		change(w, damage[i]);
+		open_store(w);
+		int r = storage_load_sandbox(w->s, (struct span) { id, strlen(id) }, &loaded);
+		if (r != -EUCLEAN)
+			fail_msg("%s: %d", damage[i], r);
+		assert_non_null(strstr(storage_error(w->s), "e2b-hookctl rebuild"));
+	}
+}
+
 static void loads_what_is_absent_as_absent(void **state)
 {
 	struct world *w = *state;
@@ -499,6 +529,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(loads_a_sandbox_as_it_was_saved),
+		TEST(refuses_rows_that_say_what_cannot_be),
 		TEST(loads_what_is_absent_as_absent),
 		TEST(gives_a_new_sandbox_a_key_of_its_own),
 		TEST(keeps_a_sandbox_as_it_was_on_a_rollback),

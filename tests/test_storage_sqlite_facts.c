@@ -12,6 +12,7 @@
 
 #define MS INT64_C(1795165200123) /* 2026-11-20T09:00:00.123Z */
 #define NS (MS * 1000000 + 456789)
+#define LATEST_MS INT64_C(9214646399999) /* of any event */
 #define ROUNDS 20000
 
 static uint64_t state_of_chance;
@@ -24,24 +25,39 @@ static uint64_t draw(void)
 	return x ^ (x >> 31);
 }
 
-/* One of: what is shown, near it, small, anything. */
-static int64_t near(int64_t shown)
+/* One of: what is shown, near it, small, anything up to `max`. */
+static int64_t near_up_to(int64_t shown, int64_t max)
 {
 	switch (draw() % 4) {
 	case 0:
-		return shown;
+		return base_max_i64(shown, 0);
 	case 1:
-		return (shown == LEDGER_ABSENT ? 0 : shown) + (int64_t)(draw() % 2001) - 1000;
+		return base_max_i64(base_max_i64(shown, 0) + (int64_t)(draw() % 2001) - 1000, 0);
 	case 2:
 		return (int64_t)(draw() % 5);
 	default:
-		return (int64_t)(draw() >> 2);
+		return (int64_t)(draw() % (uint64_t)max);
 	}
+}
+
+static int64_t near(int64_t shown)
+{
+	return near_up_to(shown, INT64_C(1) << 62);
+}
+
+static int64_t near_ms(int64_t shown)
+{
+	return near_up_to(shown, LATEST_MS);
 }
 
 static int64_t near_or_absent(int64_t shown)
 {
 	return draw() % 8 == 0 ? LEDGER_ABSENT : near(shown);
+}
+
+static int64_t near_ms_or_absent(int64_t shown)
+{
+	return draw() % 8 == 0 ? LEDGER_ABSENT : near_ms(shown);
 }
 
 static struct ledger_mark a_mark(int64_t ns)
@@ -57,10 +73,13 @@ static struct ledger_dims dims_near(const struct ledger_dims *shown)
 
 static struct ledger_account an_account(void)
 {
+	int64_t started_ms = near_ms_or_absent(MS);
+	int64_t ended_ms = near_ms_or_absent(MS + 5000);
 	return (struct ledger_account) {
-		.exists = draw() % 8 != 0,
-		.started_ms = near_or_absent(MS),
-		.ended_ms = near_or_absent(MS + 5000),
+		.exists = draw() % 8 != 0 && (started_ms != LEDGER_ABSENT || ended_ms >= 0),
+		.started_ms = started_ms,
+		.ended_ms =
+			ended_ms == LEDGER_ABSENT ? ended_ms : base_max_i64(started_ms, ended_ms),
 		.kill_reason_key = near(3),
 		.dims = { near(1), near(2), near(3) },
 		.vcpu_count = near_or_absent(2),
@@ -77,8 +96,8 @@ static void fill_end(struct ledger_fact *end, const struct ledger_account *a)
 	end->report.present = draw() % 2;
 	if (!end->report.present)
 		return;
-	end->report.started_unix_ms = near(a->started_ms);
-	end->report.duration_ms = near(5000);
+	end->report.started_unix_ms = near_ms(a->started_ms);
+	end->report.duration_ms = near_ms(5000);
 	end->report.vcpu_count = near_or_absent(a->vcpu_count);
 	end->report.memory_mb = near_or_absent(a->memory_mb);
 }
@@ -98,7 +117,7 @@ static struct ledger_run a_run(const struct ledger_account *a)
 		fill_end(&run.end, a);
 	if (draw() % 4 == 0) {
 		run.timeout.mark = a_mark(NS);
-		run.timeout.timeout_ms = near(MS);
+		run.timeout.timeout_ms = near_ms(MS);
 	}
 	return run;
 }
@@ -172,7 +191,7 @@ static struct storage_facts_shown a_row(void)
 {
 	return (struct storage_facts_shown) {
 		.time_ms = MS - MS % 1000,
-		.last_ms = near(MS),
+		.last_ms = near_ms(MS),
 		.dims = { near(1), near(2), near(3) },
 		.kill_reason_key = near(4),
 	};
@@ -195,7 +214,7 @@ static struct ledger_sandbox a_sandbox(const struct storage_facts_shown *shown)
 	struct ledger_sandbox x;
 	ledger_sandbox_init(&x);
 	x.names_run = draw() % 2;
-	x.first_event_ms = near_or_absent(shown->time_ms);
+	x.first_event_ms = near_ms_or_absent(shown->time_ms);
 	x.last = a_mark((int64_t)((uint64_t)shown->last_ms * 1000000));
 	x.last_source_key = near(shown->dims.source_key);
 	x.template_mark = latest_or_other(x.last);
@@ -290,6 +309,33 @@ static void refuses_flags_and_numbers_that_nobody_writes(void **state)
 	assert_int_equal(read_run(too_large, sizeof(too_large), &a, &run), -EUCLEAN);
 }
 
+static void refuses_rows_and_facts_of_what_cannot_be(void **state)
+{
+	const struct ledger_account sound = { .exists = true, .started_ms = MS, .ended_ms = MS };
+	struct ledger_account a[] = { sound, sound, sound, sound, sound, sound };
+	struct ledger_run run = { .named = true,
+				  .start = { .mark = { NS, 1 }, .kind = EVENT_CREATED } };
+	uint8_t bytes[STORAGE_FACTS_MAX];
+	size_t len = storage_sqlite_facts_put_run(&run, &sound, bytes);
+	assert_int_equal(read_run(bytes, len, &sound, &run), 0);
+	a[0].ended_ms = MS - 1;
+	a[1].ended_ms = INT64_MAX;
+	a[2].started_ms = -1;
+	a[3].cost_nanousd = -1;
+	a[4].dims.team_key = -1;
+	a[5].started_ms = a[5].ended_ms = LEDGER_ABSENT;
+	for (size_t i = 0; i < ARRAY_SIZE(a); i++)
+		assert_int_equal(read_run(bytes, len, &a[i], &run), -EUCLEAN);
+	for (int i = 0; i < 3; i++) {
+		run = (struct ledger_run) { .start = { .mark = { NS, 1 } } };
+		*(i == 0   ? &run.start.mark.time_ns
+		  : i == 1 ? &run.start.mark.seq
+			   : &run.start.dims.source_key) = -1;
+		len = storage_sqlite_facts_put_run(&run, &sound, bytes);
+		assert_int_equal(read_run(bytes, len, &sound, &run), -EUCLEAN);
+	}
+}
+
 static void survives_any_damage(void **state)
 {
 	int refused = 0;
@@ -319,6 +365,7 @@ int main(void)
 		cmocka_unit_test(takes_few_bytes_for_what_is_usual),
 		cmocka_unit_test(refuses_facts_that_end_early_or_go_on),
 		cmocka_unit_test(refuses_flags_and_numbers_that_nobody_writes),
+		cmocka_unit_test(refuses_rows_and_facts_of_what_cannot_be),
 		cmocka_unit_test(survives_any_damage),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,19 +3,13 @@
  * that are printable. That a sound text is refused for want of memory can only be a mismatch
  * between the scanner and the tree builder.
  */
+#include "fuzz_input.h"
+
 #include "buffer.h"
 #include "event.h"
 #include "json.h"
 
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool sound)
-{
-	if (!sound)
-		abort();
-}
 
 static void check_strings(const struct json_value *v)
 {

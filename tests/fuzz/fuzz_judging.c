@@ -2,20 +2,14 @@
  * horizon and the moment of receipt, a byte that chooses the filters, then the body, which is
  * signed here. Every verdict must be consistent with itself, and judging the body alone must agree.
  */
+#include "fuzz_input.h"
+
 #include "ingest.h"
 
 #include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 #define RECEIVED_S INT64_C(1795341600) /* 2026-11-22T10:00:00Z */
 #define HORIZON_S INT64_C(1787565600) /* 90 days before */
-
-static void check(bool sound)
-{
-	if (!sound)
-		abort();
-}
 
 static const char *id_of(const void *ctx, struct span alias)
 {

@@ -3,20 +3,14 @@
  * signature of that body may verify, what we sign must verify, and a secret file that is accepted
  * must give secrets that sign.
  */
+#include "fuzz_input.h"
+
 #include "signature.h"
 
 #include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 #define NOW INT64_C(1700000000)
 #define MODE_SECRETS 4
-
-static void check(bool sound)
-{
-	if (!sound)
-		abort();
-}
 
 /* The next line in memory of its own size, so that a sanitizer sees over-reads. */
 static struct span take_line(struct span *rest)
