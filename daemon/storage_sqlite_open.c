@@ -33,6 +33,9 @@
 #define LOCK_TRIES 5
 #define LOCK_PAUSE_US 40000
 #define CIFS_MAGIC 0xff534d42
+/* A read that the disk refuses is, to SQLite, damage as well: it must stay so for a while. */
+#define DAMAGE_TRIES 3
+#define DAMAGE_PAUSE_US 200000
 #define BUSY_TIMEOUT_MS 2000 /* below commit_timeout: a foreign lock becomes a 503, not a hang */
 
 #pragma GCC diagnostic push
@@ -415,8 +418,13 @@ int storage_open(const struct storage_options *options, struct storage **ret,
 	if (r < 0)
 		return r;
 	bool is_ours = storage_sqlite_damage_is_ours(options->path);
+	bool may_rotate = options->set_damaged_aside && is_ours;
 	r = try_open(options, ret, error);
-	if (r == -EUCLEAN && options->set_damaged_aside && is_ours)
+	for (int i = 1; r == -EUCLEAN && may_rotate && i < DAMAGE_TRIES; i++) {
+		(void)usleep(DAMAGE_PAUSE_US);
+		r = try_open(options, ret, error);
+	}
+	if (r == -EUCLEAN && may_rotate)
 		r = begin_anew(options, ret, error);
 	if (r < 0)
 		return r;
