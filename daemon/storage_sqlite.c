@@ -28,6 +28,7 @@ static int errno_of(int code)
 		return 0;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
+	case SQLITE_PROTOCOL: /* the locks of the write-ahead log, tried again and again */
 		return -EBUSY;
 	case SQLITE_FULL:
 		return -ENOSPC;
@@ -42,6 +43,7 @@ static int errno_of(int code)
 		return -EACCES;
 	case SQLITE_CANTOPEN:
 	case SQLITE_IOERR:
+	case SQLITE_NOLFS: /* larger than the file system allows */
 		return -EIO;
 	default:
 		return -EINVAL;

@@ -15,6 +15,7 @@
 #include "storage_alert.h"
 #include "storage_sqlite_identity.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 
 #define LIFE_CONFIG                                                                                \
@@ -25,6 +26,7 @@
 #define LIFE_BURST 8
 #define LIFE_ORDERS_MAX 64
 #define LIFE_ROUNDS_MAX 60 /* of the writer, for a step to be done */
+#define LIFE_NEVER (INT64_C(1) << 40)
 #define LIFE_LOG_LIMIT (64 * 4096) /* bytes: every few commits make a checkpoint */
 
 /* What fails, and how. */
@@ -32,7 +34,7 @@ struct life_fault {
 	const char *name;
 	void (*begin)(const struct life_fault *fault, long n, bool stays);
 	void (*end)(void);
-	long (*failed)(void); /* calls that did since it began */
+	long (*failed)(void), (*calls)(void); /* since it began */
 	void (*expose)(bool on); /* this thread's calls fail, too; NULL: always */
 	unsigned int kinds; /* disk.h */
 	int error;
@@ -46,6 +48,7 @@ struct life {
 	struct config *config;
 	struct orders orders;
 	const char *step, *failed_in; /* NULL: nothing failed yet */
+	long n_calls; /* while the fault was to come */
 	int n_refused; /* starts and deliveries that failed */
 	bool was_set_aside; /* by a start that could not read it, again and again */
 };
@@ -366,6 +369,7 @@ static void life_run(struct life *life, long n)
 			life_find_back(life);
 		}
 	}
+	life->n_calls = life->fault->calls();
 	life->fault->end();
 }
 
@@ -409,4 +413,150 @@ static void life_judge(struct life *life, struct world *w)
 	begin_ledger(w, LIFE_CONFIG);
 	expect_ledger_as_rebuilt(w);
 	orders_deliver_again(&life->orders, w);
+}
+
+/* Trials ------------------------------------------------------------------------ */
+
+static struct life life; /* the one that runs: life_tell() looks at it */
+static long life_n; /* 0: none */
+static int life_stderr = -1;
+
+/* Of a test that failed in one. */
+static UNUSED int life_tell(void **state)
+{
+	if (life_stderr >= 0)
+		free(end_listening(life_stderr));
+	life_stderr = -1;
+	if (life_n)
+		print_error("%s: call %ld fails %s; in step \"%s\", failed first in \"%s\"\n",
+			    life.fault->name, life_n, life.stays ? "and all after it" : "once",
+			    life.step, life.failed_in ? life.failed_in : "none");
+	if (life_n)
+		life.fault->end();
+	life_n = 0;
+	return 0;
+}
+
+static int life_count_descriptors(void)
+{
+	int n = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	(void)closedir(dir);
+	return n;
+}
+
+struct life_sum {
+	long length; /* calls of the last one */
+	long lives, failed, refused, stored;
+};
+
+/* One life with the nth call failing, judged; false: it was over before. */
+static bool life_try(const struct life_fault *fault, long n, bool stays, struct life_sum *sum)
+{
+	int descriptors = life_count_descriptors();
+	life_n = n;
+	life_init(&life, fault, stays);
+	life_stderr = begin_listening();
+	life_run(&life, n);
+	free(end_listening(life_stderr));
+	life_stderr = -1;
+	life_judge(&life, life.world);
+	bool has_failed = life.failed_in;
+	sum->length = life.n_calls;
+	sum->lives++;
+	sum->failed += has_failed;
+	sum->refused += life.n_refused > 0;
+	for (size_t i = 0; i < life.orders.n; i++)
+		sum->stored += order_was_acknowledged(&life.orders.items[i]);
+	life_finish(&life);
+	assert_int_equal(life_count_descriptors(), descriptors);
+	life_n = 0;
+	return has_failed;
+}
+
+struct life_plan {
+	const char *only; /* a fault's name; NULL: any */
+	uint64_t seed;
+	long rounds; /* so many lives at random; 0: every nth call of every kind, once and staying */
+	long every, from;
+};
+
+static void life_read_plan(struct life_plan *plan, int argc, char **argv)
+{
+	const char *is_long = getenv("HOOKD_LONG");
+	plan->seed = (uint64_t)time(NULL);
+	plan->every = plan->from = 1;
+	if (is_long && strcmp(is_long, "1") == 0)
+		plan->rounds = 0;
+	for (int i = 1; i + 1 < argc; i += 2) {
+		long n = strtol(argv[i + 1], NULL, 10);
+		if (strcmp(argv[i], "--seed") == 0)
+			plan->seed = (uint64_t)n;
+		else if (strcmp(argv[i], "--rounds") == 0)
+			plan->rounds = n;
+		else if (strcmp(argv[i], "--every") == 0)
+			plan->every = n;
+		else if (strcmp(argv[i], "--from") == 0)
+			plan->from = n;
+		else if (strcmp(argv[i], "--only") == 0)
+			plan->only = argv[i + 1];
+	}
+}
+
+static void life_print(const struct life_sum *sum, const char *what, const char *how)
+{
+	print_message("%s, %s: %ld lives, something failed in %ld, a start or delivery was refused "
+		      "in %ld, %ld deliveries acknowledged, 0 lost\n",
+		      what, how, sum->lives, sum->failed, sum->refused, sum->stored);
+}
+
+static bool life_is_meant(const struct life_plan *plan, const struct life_fault *fault)
+{
+	return !plan->only || strcmp(plan->only, fault->name) == 0;
+}
+
+/* A life in which nothing fails tells how many calls there are. */
+static void life_try_some(const struct life_plan *plan, const struct life_fault *faults, size_t n)
+{
+	struct life_sum sum = { 0 }, healthy = { 0 };
+	uint64_t random = plan->seed;
+	for (long i = 0; i < plan->rounds;) {
+		const struct life_fault *fault = &faults[disk_below(&random, n)];
+		if (!life_is_meant(plan, fault))
+			continue;
+		i++;
+		assert_false(life_try(fault, LIFE_NEVER, false, &healthy));
+		assert_true(healthy.length > 0);
+		long at = 1 + (long)disk_below(&random, (uint64_t)healthy.length);
+		(void)life_try(fault, at, disk_below(&random, 2), &sum);
+	}
+	print_message("seed %llu, ", (unsigned long long)plan->seed);
+	life_print(&sum, "calls at random", "once or until mended");
+	assert_true(sum.failed > 0);
+}
+
+static void life_try_all(const struct life_plan *plan, const struct life_fault *faults, size_t n)
+{
+	for (size_t i = 0; i < 2 * n; i++) {
+		const struct life_fault *fault = &faults[i / 2];
+		struct life_sum sum = { 0 };
+		long at = plan->from;
+		if (!life_is_meant(plan, fault))
+			continue;
+		while (life_try(fault, at, i % 2, &sum))
+			at += plan->every;
+		life_print(&sum, fault->name, i % 2 ? "until mended" : "once");
+		assert_true(sum.failed > 0 || plan->from > 1);
+	}
+}
+
+static void life_go_through(const struct life_plan *plan, const struct life_fault *faults, size_t n)
+{
+	if (plan->rounds)
+		life_try_some(plan, faults, n);
+	else
+		life_try_all(plan, faults, n);
 }
