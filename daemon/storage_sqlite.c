@@ -18,7 +18,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-
 static int errno_of(int code)
 {
 	switch (code & 0xff) {

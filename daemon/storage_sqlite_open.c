@@ -67,7 +67,7 @@ static int check_directory(const char *path, char error[static STORAGE_ERROR_MAX
 {
 	CLEANUP_FREE char *copy = strdup(path);
 	if (!copy)
-		return -ENOMEM;
+		return refuse(error, -ENOMEM, "%s: out of memory", path);
 	const char *dir = dirname(copy);
 	struct stat st;
 	if (stat(dir, &st) < 0)
@@ -427,7 +427,7 @@ int storage_open(const struct storage_options *options, struct storage **ret,
 	if (r == -EUCLEAN && may_rotate)
 		r = begin_anew(options, ret, error);
 	if (r < 0)
-		return r;
+		return error[0] ? r : refuse(error, r, "%s: %s", options->path, strerror(-r));
 	(*ret)->lock_fd = lock_fd;
 	lock_fd = -1;
 	return 0;

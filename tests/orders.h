@@ -10,7 +10,8 @@
 
 struct order {
 	struct writer_job job;
-	struct writer *writer; /* asked for its health when the order is answered; NULL: not asked */
+	struct writer
+		*writer; /* asked for its health when the order is answered; NULL: not asked */
 	struct ingest_result *judged;
 	size_t event; /* in orders.events */
 	int health_error; /* last_error at the moment of the answer */

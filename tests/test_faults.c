@@ -1,7 +1,7 @@
-/* A disk that fails anywhere: in the life of a store (life.h) the nth call of a kind fails, once, or
- * with all after it until somebody mends the disk. Nothing acknowledged is lost; what is not stored
- * is answered 503 and shows in the health figures; the writer finds back by itself; the ledger is
- * what a rebuild makes of the log; no descriptor stays open.
+/* A disk that fails anywhere: in the life of a store (life.h) the nth call of a kind fails, once,
+ * or with all after it until somebody mends the disk. Nothing acknowledged is lost; what is not
+ * stored is answered 503 and shows in the health figures; the writer finds back by itself; the
+ * ledger is what a rebuild makes of the log; no descriptor stays open.
  *
  * Some n at random; HOOKD_LONG=1: every one. --seed N --rounds N repeat, --rounds 0 --every N
  * --from N --only KIND go through others.
