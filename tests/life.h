@@ -155,6 +155,9 @@ static void life_deliver(struct life *life)
 		if (o->job.status == 0)
 			continue;
 		/* What the sender is told is 503, and readiness says why. */
+		if (!storage_is_failure(o->job.status) || o->health_error == 0)
+			print_error("answered %d, the health figures say %d, the store \"%s\"\n",
+				    o->job.status, o->health_error, storage_error(life->world->s));
 		assert_true(storage_is_failure(o->job.status));
 		assert_true(o->health_error < 0);
 	}
