@@ -275,10 +275,21 @@ static int set_durable(struct storage *s, bool durable)
 	return 0;
 }
 
+/* A rollback that failed (there was no memory for it) is made up for before the next transaction:
+ * else none could ever begin. */
+static int end_left_over(struct storage *s)
+{
+	if (sqlite3_get_autocommit(s->db))
+		return 0;
+	return storage_sqlite_run(s, storage_sqlite_statement(s, SQL_ROLLBACK));
+}
+
 int storage_begin(struct storage *s, bool durable)
 {
 	assert(!s->in_transaction);
-	int r = set_durable(s, durable);
+	int r = end_left_over(s);
+	if (r == 0)
+		r = set_durable(s, durable);
 	if (r < 0)
 		return r;
 	r = storage_sqlite_run(s, storage_sqlite_statement(s, SQL_BEGIN));

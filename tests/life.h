@@ -51,6 +51,7 @@ struct life {
 	const char *step, *failed_in; /* NULL: nothing failed yet */
 	long n_calls; /* while the fault was to come */
 	int n_refused; /* starts and deliveries that failed */
+	char said[STORAGE_ERROR_MAX]; /* by the store, when it refused the last delivery */
 	bool was_set_aside; /* by a start that could not read it, again and again */
 };
 
@@ -155,9 +156,7 @@ static void life_deliver(struct life *life)
 		if (o->job.status == 0)
 			continue;
 		/* What the sender is told is 503, and readiness says why. */
-		if (!storage_is_failure(o->job.status) || o->health_error == 0)
-			print_error("answered %d, the health figures say %d, the store \"%s\"\n",
-				    o->job.status, o->health_error, storage_error(life->world->s));
+		(void)snprintf(life->said, sizeof(life->said), "%s", storage_error(life->world->s));
 		assert_true(storage_is_failure(o->job.status));
 		assert_true(o->health_error < 0);
 	}
@@ -435,9 +434,9 @@ static UNUSED int life_tell(void **state)
 		free(end_listening(life_stderr));
 	life_stderr = -1;
 	if (life_n)
-		print_error("%s: call %ld fails %s; in step \"%s\", failed first in \"%s\"\n",
+		print_error("%s: call %ld fails %s; in step \"%s\", failed first in \"%s\"; %s\n",
 			    life.fault->name, life_n, life.stays ? "and all after it" : "once",
-			    life.step, life.failed_in ? life.failed_in : "none");
+			    life.step, life.failed_in ? life.failed_in : "none", life.said);
 	if (life_n)
 		life.fault->end();
 	life_n = 0;

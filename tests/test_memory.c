@@ -8,6 +8,7 @@
 #include "storage_fixture.h"
 
 #include "admin_internal.h"
+#include "clock.h"
 #include "control.h"
 #include "memory.h"
 #include "metrics.h"
@@ -296,14 +297,31 @@ static void writes_a_page_of_metrics_whole_or_not_at_all(void **state)
 
 struct client {
 	const struct world *w;
+	struct writer *writer;
 	const char *request;
 };
+
+/* What an earlier client asked for goes on when there is memory again. */
+static void wait_for_rest(struct writer *w)
+{
+	struct writer_health health;
+	int64_t until_ms = clock_mono_ms() + 20000;
+	for (;;) {
+		writer_health(w, &health);
+		if (!health.rebuilding && !health.pruning)
+			return;
+		assert_true(clock_mono_ms() < until_ms);
+		(void)usleep(1000);
+	}
+}
 
 /* The threads that serve, and the writer's, run out of memory; the client does not. */
 static int ask(void *ctx)
 {
 	const struct client *client = ctx;
 	CLEANUP_FREE char *answer = NULL;
+	if (memory_failed() == 0)
+		wait_for_rest(client->writer);
 	int r = control_call(client->w->path, client->request, NULL, NULL, &answer);
 	if (r == CONTROL_REFUSED && answer && *answer)
 		return -ENOMEM;
@@ -331,7 +349,7 @@ static void serves_clients_or_tells_them_why_not(void **state)
 	assert_int_equal(control_new(&control_options, &control, error), 0);
 	long calls = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
-		struct client client = { w, requests[i] };
+		struct client client = { w, writer, requests[i] };
 		kept_stderr = begin_listening();
 		calls += act_at_every_call(ask, &client, i == 0 ? 1 : is_long ? 2 : 8);
 		free(end_listening(kept_stderr));
