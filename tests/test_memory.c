@@ -320,8 +320,7 @@ static int ask(void *ctx)
 {
 	const struct client *client = ctx;
 	CLEANUP_FREE char *answer = NULL;
-	if (memory_failed() == 0)
-		wait_for_rest(client->writer);
+	wait_for_rest(client->writer);
 	int r = control_call(client->w->path, client->request, NULL, NULL, &answer);
 	if (r == CONTROL_REFUSED && answer && *answer)
 		return -ENOMEM;
@@ -351,7 +350,7 @@ static void serves_clients_or_tells_them_why_not(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
 		struct client client = { w, writer, requests[i] };
 		kept_stderr = begin_listening();
-		calls += act_at_every_call(ask, &client, i == 0 ? 1 : is_long ? 2 : 8);
+		calls += act_at_every_call(ask, &client, i == 0 ? 1 : is_long ? 2 : 64);
 		free(end_listening(kept_stderr));
 		kept_stderr = -1;
 	}
