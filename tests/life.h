@@ -488,6 +488,7 @@ struct life_plan {
 	uint64_t seed;
 	long rounds; /* so many lives at random; 0: every nth call of every kind, once and staying
 		      */
+	long long_rounds; /* the same with HOOKD_LONG=1 */
 	long every, from;
 };
 
@@ -497,7 +498,7 @@ static void life_read_plan(struct life_plan *plan, int argc, char **argv)
 	plan->seed = (uint64_t)time(NULL);
 	plan->every = plan->from = 1;
 	if (is_long && strcmp(is_long, "1") == 0)
-		plan->rounds = 0;
+		plan->rounds = plan->long_rounds;
 	for (int i = 1; i + 1 < argc; i += 2) {
 		long n = strtol(argv[i + 1], NULL, 10);
 		if (strcmp(argv[i], "--seed") == 0)

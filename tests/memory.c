@@ -73,6 +73,9 @@ WRAP(FILE *, open_memstream, (char **text, size_t *size), (text, size))
 WRAP(char *, realpath, (const char *path, char *buf), (path, buf))
 
 static int print_new(char **ret, const char *fmt, va_list args)
+	__attribute__((format(printf, 2, 0)));
+
+static int print_new(char **ret, const char *fmt, va_list args)
 {
 	*ret = NULL;
 	return fails() ? -1 : vasprintf(ret, fmt, args);

@@ -21,11 +21,14 @@
 
 static bool is_long;
 static int kept_stderr = -1; /* while a test listens */
+static char refused[CONTROL_TEXT_MAX]; /* what a client was told last */
 
 static int end_quiet_world(void **state)
 {
 	if (kept_stderr >= 0)
 		free(end_listening(kept_stderr));
+	if (kept_stderr >= 0)
+		print_error("the last client that was refused: %s\n", refused);
 	kept_stderr = -1;
 	memory_mend();
 	return end_world(state);
@@ -293,6 +296,23 @@ static void writes_a_page_of_metrics_whole_or_not_at_all(void **state)
 	config_unref(page.config);
 }
 
+/* The store ---------------------------------------------------------------------- */
+
+/* The statement that rolls back is made when it is first needed. */
+static void begins_again_after_a_rollback_without_memory(void **state)
+{
+	struct world *w = *state;
+	assert_int_equal(storage_begin(w->s, true), 0);
+	memory_spare(false);
+	memory_break(1, true);
+	storage_rollback(w->s);
+	memory_mend();
+	memory_spare(true);
+	assert_true(memory_failed() > 0);
+	put_story(w, "01-v2-created");
+	expect_rows(w, "SELECT count(*) FROM events", "1");
+}
+
 /* The control socket -------------------------------------------------------------- */
 
 struct client {
@@ -322,6 +342,9 @@ static int ask(void *ctx)
 	CLEANUP_FREE char *answer = NULL;
 	wait_for_rest(client->writer);
 	int r = control_call(client->w->path, client->request, NULL, NULL, &answer);
+	if (r != 0)
+		(void)snprintf(refused, sizeof(refused), "%s: %d %s", client->request, r,
+			       answer ? answer : "");
 	if (r == CONTROL_REFUSED && answer && *answer)
 		return -ENOMEM;
 	if (r == -ECONNRESET || r == -EPROTO)
@@ -375,6 +398,7 @@ int main(void)
 		cmocka_unit_test(tells_mistakes_of_a_configuration_and_none_of_its_own),
 		TEST(reads_secrets_or_says_that_it_could_not),
 		cmocka_unit_test(writes_a_page_of_metrics_whole_or_not_at_all),
+		TEST(begins_again_after_a_rollback_without_memory),
 		TEST(serves_clients_or_tells_them_why_not),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

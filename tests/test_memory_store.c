@@ -1,17 +1,17 @@
 /* Memory that runs out anywhere in the life of a store (life.h), in the writer's thread and in who
  * opens and closes: the same promises as for a disk that fails.
  *
- * Some n at random; HOOKD_LONG=1: every one. --seed N --rounds N repeat, --rounds 0 --every N
- * --from N go through others.
+ * A life has about a million allocations: n is drawn at random, for 2,000 lives with HOOKD_LONG=1.
+ * --seed N --rounds N repeat, --rounds 0 --every N --from N go through others.
  */
 #include "life.h"
 
 #include "memory.h"
 
 #ifdef __SANITIZE_ADDRESS__
-static struct life_plan plan = { .rounds = 3 };
+static struct life_plan plan = { .rounds = 3, .long_rounds = 500 };
 #else
-static struct life_plan plan = { .rounds = 8 };
+static struct life_plan plan = { .rounds = 8, .long_rounds = 2000 };
 #endif
 
 static void begin_memory_fault(const struct life_fault *fault, long n, bool stays)
