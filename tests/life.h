@@ -457,6 +457,7 @@ static int life_count_descriptors(void)
 struct life_sum {
 	long length; /* calls of the last one */
 	long lives, failed, refused, stored;
+	long aside; /* lives whose store was set aside: what it held is not judged */
 };
 
 /* One life with the nth call failing, judged; false: it was over before. */
@@ -475,7 +476,8 @@ static bool life_try(const struct life_fault *fault, long n, bool stays, struct 
 	sum->lives++;
 	sum->failed += has_failed;
 	sum->refused += life.n_refused > 0;
-	for (size_t i = 0; i < life.orders.n; i++)
+	sum->aside += life.was_set_aside;
+	for (size_t i = 0; i < life.orders.n && !life.was_set_aside; i++)
 		sum->stored += order_was_acknowledged(&life.orders.items[i]);
 	life_finish(&life);
 	assert_int_equal(life_count_descriptors(), descriptors);
@@ -517,8 +519,9 @@ static void life_read_plan(struct life_plan *plan, int argc, char **argv)
 static void life_print(const struct life_sum *sum, const char *what, const char *how)
 {
 	print_message("%s, %s: %ld lives, something failed in %ld, a start or delivery was refused "
-		      "in %ld, %ld deliveries acknowledged, 0 lost\n",
-		      what, how, sum->lives, sum->failed, sum->refused, sum->stored);
+		      "in %ld, the store set aside in %ld; in the others %ld deliveries "
+		      "acknowledged, 0 lost\n",
+		      what, how, sum->lives, sum->failed, sum->refused, sum->aside, sum->stored);
 }
 
 static bool life_is_meant(const struct life_plan *plan, const struct life_fault *fault)
