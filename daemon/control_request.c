@@ -343,9 +343,14 @@ static int requeue(struct control_talk *t, const struct control_request *request
 	};
 	if (options.source && !config_source_by_name(config, options.source))
 		return control_say(t, "error the configuration has no such source");
+	if (atomic_exchange(&t->c->is_requeuing, true))
+		return control_say(t,
+				   "error a requeue is at work already: ask again when it is done");
 	struct requeue_talk talk = { .t = t, .told_ms = clock_mono_ms() };
 	struct requeue_counts n;
 	int r = requeue_run(t->c->writer, config, &options, &n, tell_requeue, &talk);
+	/* Before the answer: who has it may ask again at once. */
+	atomic_store(&t->c->is_requeuing, false);
 	log_line(LOG_LEVEL_NOTICE, r == 0 ? "requeued" : "requeue ended early",
 		 LOG_TEXT("error", r == 0 ? NULL : strerror(-r)), LOG_NUM("stored", n.stored),
 		 LOG_NUM("duplicate", n.duplicate), LOG_NUM("filtered", n.filtered),
@@ -356,14 +361,9 @@ static int requeue(struct control_talk *t, const struct control_request *request
 
 static int do_requeue(struct control_talk *t, const struct control_request *request)
 {
-	struct control *c = t->c;
-	if (atomic_exchange(&c->is_requeuing, true))
-		return control_say(t,
-				   "error a requeue is at work already: ask again when it is done");
-	const struct config *config = control_config(c);
+	const struct config *config = control_config(t->c);
 	int r = requeue(t, request, config);
 	config_unref((struct config *)config);
-	atomic_store(&c->is_requeuing, false);
 	return r;
 }
 

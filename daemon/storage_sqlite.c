@@ -18,7 +18,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-
 static int errno_of(int code)
 {
 	switch (code & 0xff) {
@@ -28,6 +27,7 @@ static int errno_of(int code)
 		return 0;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
+	case SQLITE_PROTOCOL: /* the locks of the write-ahead log, tried again and again */
 		return -EBUSY;
 	case SQLITE_FULL:
 		return -ENOSPC;
@@ -42,6 +42,7 @@ static int errno_of(int code)
 		return -EACCES;
 	case SQLITE_CANTOPEN:
 	case SQLITE_IOERR:
+	case SQLITE_NOLFS: /* larger than the file system allows */
 		return -EIO;
 	default:
 		return -EINVAL;
@@ -274,10 +275,21 @@ static int set_durable(struct storage *s, bool durable)
 	return 0;
 }
 
+/* A rollback that failed (there was no memory for it) is made up for before the next transaction:
+ * else none could ever begin. */
+static int end_left_over(struct storage *s)
+{
+	if (sqlite3_get_autocommit(s->db))
+		return 0;
+	return storage_sqlite_run(s, storage_sqlite_statement(s, SQL_ROLLBACK));
+}
+
 int storage_begin(struct storage *s, bool durable)
 {
 	assert(!s->in_transaction);
-	int r = set_durable(s, durable);
+	int r = end_left_over(s);
+	if (r == 0)
+		r = set_durable(s, durable);
 	if (r < 0)
 		return r;
 	r = storage_sqlite_run(s, storage_sqlite_statement(s, SQL_BEGIN));

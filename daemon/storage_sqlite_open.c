@@ -33,6 +33,9 @@
 #define LOCK_TRIES 5
 #define LOCK_PAUSE_US 40000
 #define CIFS_MAGIC 0xff534d42
+/* A read that the disk refuses is, to SQLite, damage as well: it must stay so for a while. */
+#define DAMAGE_TRIES 3
+#define DAMAGE_PAUSE_US 200000
 #define BUSY_TIMEOUT_MS 2000 /* below commit_timeout: a foreign lock becomes a 503, not a hang */
 
 #pragma GCC diagnostic push
@@ -64,7 +67,7 @@ static int check_directory(const char *path, char error[static STORAGE_ERROR_MAX
 {
 	CLEANUP_FREE char *copy = strdup(path);
 	if (!copy)
-		return -ENOMEM;
+		return refuse(error, -ENOMEM, "%s: out of memory", path);
 	const char *dir = dirname(copy);
 	struct stat st;
 	if (stat(dir, &st) < 0)
@@ -415,11 +418,16 @@ int storage_open(const struct storage_options *options, struct storage **ret,
 	if (r < 0)
 		return r;
 	bool is_ours = storage_sqlite_damage_is_ours(options->path);
+	bool may_rotate = options->set_damaged_aside && is_ours;
 	r = try_open(options, ret, error);
-	if (r == -EUCLEAN && options->set_damaged_aside && is_ours)
+	for (int i = 1; r == -EUCLEAN && may_rotate && i < DAMAGE_TRIES; i++) {
+		(void)usleep(DAMAGE_PAUSE_US);
+		r = try_open(options, ret, error);
+	}
+	if (r == -EUCLEAN && may_rotate)
 		r = begin_anew(options, ret, error);
 	if (r < 0)
-		return r;
+		return error[0] ? r : refuse(error, r, "%s: %s", options->path, strerror(-r));
 	(*ret)->lock_fd = lock_fd;
 	lock_fd = -1;
 	return 0;

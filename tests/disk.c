@@ -9,6 +9,7 @@
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -597,8 +598,7 @@ static int hook_unlink(const char *path)
 {
 	struct stat st;
 	(void)pthread_mutex_lock(&watch.lock);
-	int r = atomic_load(&watch.is_cut) ? -1 : 0;
-	errno = EIO;
+	int r = fails(DISK_REMOVALS) ? -1 : 0;
 	if (r == 0 && atomic_load(&watch.is_watching) && stat(path, &st) == 0)
 		forget_file(st.st_ino);
 	if (r == 0)
@@ -610,6 +610,16 @@ static int hook_unlink(const char *path)
 static int hook_open(const char *path, int flags, int mode)
 {
 	return fails(DISK_OPENS) ? -1 : open(path, flags, mode);
+}
+
+static int hook_fstat(int fd, struct stat *st)
+{
+	return fails(DISK_SIZES) ? -1 : fstat(fd, st);
+}
+
+static void *hook_mmap(void *at, size_t len, int protection, int flags, int fd, off_t offset)
+{
+	return fails(DISK_MAPS) ? MAP_FAILED : mmap(at, len, protection, flags, fd, offset);
 }
 
 static int hook_fcntl(int fd, int command, ...)
@@ -650,6 +660,8 @@ void disk_install(void)
 		{ "unlink", (sqlite3_syscall_ptr)hook_unlink },
 		{ "fallocate", (sqlite3_syscall_ptr)hook_fallocate },
 		{ "fcntl", (sqlite3_syscall_ptr)hook_fcntl },
+		{ "fstat", (sqlite3_syscall_ptr)hook_fstat },
+		{ "mmap", (sqlite3_syscall_ptr)hook_mmap },
 	};
 	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {

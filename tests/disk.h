@@ -25,6 +25,9 @@ enum {
 	DISK_LOCKS = 8,
 	DISK_OPENS = 16,
 	DISK_SHORT = 32, /* with writes: the nth writes half of it, only the next one fails */
+	DISK_SIZES = 64, /* asking for one */
+	DISK_MAPS = 128, /* the index of the write-ahead log */
+	DISK_REMOVALS = 256,
 };
 
 struct disk {

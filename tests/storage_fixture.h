@@ -264,18 +264,18 @@ static UNUSED void tell(struct world *w, struct told t)
 
 /* Reading back ------------------------------------------------------------ */
 
-/* The rows of a query over a connection of its own, columns by `|`, rows by newline, NULL as `-`.
- * The caller frees. */
-static UNUSED char *rows_of(const struct world *w, const char *sql)
+static UNUSED sqlite3 *begin_reading(const struct world *w)
 {
 	sqlite3 *db = NULL;
-	sqlite3_stmt *statement = NULL;
-	char *text = NULL;
-	size_t size = 0;
-	FILE *f = open_memstream(&text, &size);
-	assert_non_null(f);
 	assert_int_equal(sqlite3_open_v2(w->path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
 	(void)sqlite3_busy_timeout(db, 5000);
+	return db;
+}
+
+/* Columns by `|`, rows by newline, NULL as `-`. */
+static UNUSED void write_rows(sqlite3 *db, const char *sql, FILE *f)
+{
+	sqlite3_stmt *statement = NULL;
 	if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) != SQLITE_OK)
 		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
 	int code;
@@ -290,6 +290,17 @@ static UNUSED char *rows_of(const struct world *w, const char *sql)
 	if (code != SQLITE_DONE)
 		fail_msg("%s: %s", sql, sqlite3_errmsg(db));
 	(void)sqlite3_finalize(statement);
+}
+
+/* The rows of a query over a connection of its own. The caller frees. */
+static UNUSED char *rows_of(const struct world *w, const char *sql)
+{
+	char *text = NULL;
+	size_t size = 0;
+	FILE *f = open_memstream(&text, &size);
+	assert_non_null(f);
+	sqlite3 *db = begin_reading(w);
+	write_rows(db, sql, f);
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 	assert_int_equal(fclose(f), 0);
 	return text;
@@ -387,10 +398,12 @@ static UNUSED char *ledger_of(const struct world *w)
 	size_t size = 0;
 	FILE *f = open_memstream(&all, &size);
 	assert_non_null(f);
+	sqlite3 *db = begin_reading(w);
 	for (size_t i = 0; i < ARRAY_SIZE(queries); i++) {
-		CLEANUP_FREE char *rows = rows_of(w, queries[i]);
-		(void)fprintf(f, "%s\n\n", rows);
+		write_rows(db, queries[i], f);
+		(void)fputs("\n\n", f);
 	}
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 	assert_int_equal(fclose(f), 0);
 	return all;
 }

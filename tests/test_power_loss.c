@@ -10,10 +10,8 @@
  * same deliveries and the same luck, not the same moment. What a failing trial left on the disk is
  * kept, and its place printed. HOOKD_LONG=1: 1,200 rounds.
  */
-#include "random_events.h"
-#include "writer.h"
+#include "orders.h"
 
-#include "clock.h"
 #include "log.h"
 #include "storage_sqlite_identity.h"
 
@@ -43,74 +41,28 @@ int64_t __wrap_clock_mono_ms(void)
 	return __real_clock_mono_ms() + atomic_load(&skipped_ms);
 }
 
-struct order {
-	struct writer_job job;
-	struct ingest_result *judged;
-	size_t event; /* in trial.events */
-	atomic_bool is_done;
-};
-
 struct trial {
 	uint64_t seed, random;
 	bool durable, sync_fails;
 	struct world *life, *after;
-	struct random_events events;
-	struct order *orders;
-	size_t n_orders, n_unanswered;
+	struct orders orders;
+	size_t n_unanswered;
 	long n_changes; /* of the disk, in the whole life */
 };
 
 /* Life -------------------------------------------------------------------- */
 
-static void order_done(struct writer_job *job)
-{
-	atomic_store(&((struct order *)(void *)job)->is_done, true);
-}
-
-static void init_order(struct trial *t, struct order *o)
-{
-	static const struct ingest_policy all;
-	const struct random_event *e = random_next(&t->events);
-	o->event = (size_t)(e - t->events.events);
-	o->judged = ingest_result_new();
-	assert_non_null(o->judged);
-	struct span body = { e->body, strlen(e->body) };
-	assert_int_equal(ingest_judge_body(o->judged, &all, NULL, body, RECEIVED_MS, 0), 0);
-	o->job.delivery = (struct storage_delivery) {
-		.source = "e2b",
-		.remote_addr = "192.0.2.7",
-		.received_unix_ms = RECEIVED_MS,
-		.body = body,
-		.body_len = (int64_t)body.len,
-		.judged = o->judged,
-	};
-	o->job.shared = disk_below(&t->random, 2) ? o->judged : NULL;
-	o->job.durable = t->durable;
-	o->job.done = order_done;
-}
-
-static bool wait_for(struct order *o)
-{
-	int64_t until_ms = __real_clock_mono_ms() + 30000;
-	while (!atomic_load(&o->is_done)) {
-		const struct timespec pause = { 0, 20000 };
-		(void)nanosleep(&pause, NULL);
-		if (__real_clock_mono_ms() > until_ms)
-			return false;
-	}
-	return true;
-}
-
 static void run_burst(struct trial *t, struct writer *w)
 {
-	size_t first = t->n_orders, n = 1 + (size_t)disk_below(&t->random, BURST_MAX);
+	struct orders *o = &t->orders;
+	size_t first = o->n, n = 1 + (size_t)disk_below(&t->random, BURST_MAX);
 	for (size_t i = 0; i < n; i++)
-		init_order(t, &t->orders[t->n_orders++]);
-	for (size_t i = first; i < t->n_orders; i++)
-		if (writer_submit(w, &t->orders[i].job) < 0)
+		(void)orders_add(o, disk_below(&t->random, 2), t->durable);
+	for (size_t i = first; i < o->n; i++)
+		if (writer_submit(w, &o->items[i].job) < 0)
 			abort();
-	for (size_t i = first; i < t->n_orders; i++)
-		t->n_unanswered += !wait_for(&t->orders[i]);
+	for (size_t i = first; i < o->n; i++)
+		t->n_unanswered += !order_wait(&o->items[i]);
 	atomic_fetch_add(&skipped_ms, (int64_t)disk_below(&t->random, 3) * 300);
 	uint64_t aside = disk_below(&t->random, 16);
 	if (aside == 0)
@@ -155,95 +107,15 @@ static void live(struct trial *t)
 
 /* After it ---------------------------------------------------------------- */
 
-static int64_t horizon_of(struct world *w)
-{
-	struct storage_position at;
-	assert_int_equal(storage_position(w->s, &at), 0);
-	return at.horizon_unix_s;
-}
-
-/* How often the store has this event, with exactly this body; or has it in quarantine. */
-enum { IN_EVENTS, IN_QUARANTINE };
-static const char *const counts[] = {
-	[IN_EVENTS] = "SELECT count(*) FROM events WHERE payload = ? AND event_id = ?",
-	[IN_QUARANTINE] = "SELECT count(*) FROM quarantine WHERE payload = ? AND ? IS NOT NULL",
-};
-
-static int64_t count(sqlite3_stmt *statement, const struct random_event *e)
-{
-	(void)sqlite3_reset(statement);
-	(void)sqlite3_bind_text(statement, 1, e->body, -1, SQLITE_STATIC);
-	(void)sqlite3_bind_text(statement, 2, e->id, -1, SQLITE_STATIC);
-	assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
-	return sqlite3_column_int64(statement, 0);
-}
-
-static bool was_acknowledged(const struct order *o)
-{
-	return atomic_load(&o->is_done) && o->job.status == 0 &&
-	       o->job.outcome != STORAGE_QUARANTINE_FULL;
-}
-
-/* How many acknowledged deliveries are not there. What is there more than once ends the test. */
-static int count_lost(struct trial *t)
-{
-	int lost = 0;
-	int64_t horizon_s = horizon_of(t->after);
-	sqlite3 *db = NULL;
-	sqlite3_stmt *statements[ARRAY_SIZE(counts)];
-	assert_int_equal(sqlite3_open_v2(t->after->path, &db, SQLITE_OPEN_READONLY, NULL),
-			 SQLITE_OK);
-	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
-		assert_int_equal(sqlite3_prepare_v2(db, counts[i], -1, &statements[i], NULL),
-				 SQLITE_OK);
-	for (size_t i = 0; i < t->n_orders; i++) {
-		const struct order *o = &t->orders[i];
-		const struct random_event *e = &t->events.events[o->event];
-		bool aside = o->job.outcome == STORAGE_QUARANTINED && was_acknowledged(o);
-		int64_t n = count(statements[aside ? IN_QUARANTINE : IN_EVENTS], e);
-		assert_in_range(n, 0, 1);
-		bool may_be_gone = !was_acknowledged(o) || (!aside && e->time_s < horizon_s);
-		lost += n == 0 && !may_be_gone;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
-		(void)sqlite3_finalize(statements[i]);
-	assert_int_equal(sqlite3_close(db), SQLITE_OK);
-	expect_rows(t->after, "SELECT count(*) - count(DISTINCT event_id) FROM events", "0");
-	return lost;
-}
-
-/* What was acknowledged and is delivered again is a repeat; the rest is new or one. */
-static void deliver_again(struct trial *t)
-{
-	int64_t horizon_s = horizon_of(t->after);
-	enum ingest_reason reason;
-	assert_int_equal(storage_begin(t->after->s, true), 0);
-	for (size_t i = 0; i < t->n_orders; i++) {
-		struct order *o = &t->orders[i];
-		enum storage_outcome outcome;
-		if (t->events.events[o->event].time_s < horizon_s)
-			continue;
-		assert_int_equal(storage_put(t->after->s, &o->job.delivery, &outcome, &reason), 0);
-		/* What an id was first used for may have been pruned. */
-		if (!was_acknowledged(o) || o->job.reason == INGEST_REASON_ID_REUSED)
-			assert_in_range(outcome, STORAGE_STORED, STORAGE_QUARANTINED);
-		else if (o->job.outcome == STORAGE_QUARANTINED)
-			assert_int_equal(outcome, STORAGE_QUARANTINED);
-		else
-			assert_int_equal(outcome, STORAGE_DUPLICATE);
-	}
-	assert_int_equal(storage_commit(t->after->s), 0);
-}
-
 static void look_after(struct trial *t)
 {
 	open_store(t->after);
-	int lost = count_lost(t);
+	int lost = orders_lost(&t->orders, t->after);
 	if (lost)
 		fail_msg("%d acknowledged deliveries are lost", lost);
 	begin_ledger(t->after, CONFIG);
 	expect_ledger_as_rebuilt(t->after);
-	deliver_again(t);
+	orders_deliver_again(&t->orders, t->after);
 	(void)fold_all(t->after);
 	expect_sound(t->after);
 }
@@ -264,9 +136,7 @@ static void trial_init(struct trial *t, uint64_t seed)
 	*t = (struct trial) { .seed = seed, .random = seed, .durable = true };
 	t->life = new_world();
 	t->after = new_world();
-	random_init(&t->events, seed, ORDERS_MAX / 2);
-	t->orders = calloc(ORDERS_MAX, sizeof(*t->orders));
-	assert_non_null(t->orders);
+	orders_init(&t->orders, seed, ORDERS_MAX);
 	running = t;
 }
 
@@ -285,10 +155,7 @@ static int tell_trial(void **state)
 static void trial_finish(struct trial *t)
 {
 	running = NULL;
-	for (size_t i = 0; i < t->n_orders; i++)
-		ingest_result_unref(t->orders[i].judged);
-	free(t->orders);
-	random_finish(&t->events);
+	orders_finish(&t->orders);
 	void *worlds[] = { t->life, t->after };
 	(void)end_world(&worlds[0]);
 	(void)end_world(&worlds[1]);
@@ -324,8 +191,8 @@ static void survive(bool sync_fails)
 		trial_init(&t, base_seed + (uint64_t)i);
 		t.sync_fails = sync_fails;
 		run_trial(&t);
-		for (size_t k = 0; k < t.n_orders; k++)
-			acknowledged += was_acknowledged(&t.orders[k]);
+		for (size_t k = 0; k < t.orders.n; k++)
+			acknowledged += order_was_acknowledged(&t.orders.items[k]);
 		look_after(&t);
 		trial_finish(&t);
 	}
@@ -357,7 +224,7 @@ static void would_lose_what_is_acknowledged_before_it_is_synced(void **state)
 		t.durable = false;
 		run_trial(&t);
 		open_store(t.after);
-		lost = count_lost(&t);
+		lost = orders_lost(&t.orders, t.after);
 		trial_finish(&t);
 	}
 	print_message("control: %d lost after %d power losses\n", lost, trials);

@@ -685,6 +685,25 @@ static void moves_the_log_into_the_database_when_it_has_grown(void **state)
 	assert_true(after.wal_bytes > 0);
 }
 
+/* Else the delivery would be blamed, and an event be left out of the ledger. */
+static void a_lock_that_cannot_be_had_is_a_failure_of_the_store(void **state)
+{
+	struct world *w = *state;
+	int failures = 0;
+	for (long n = 1; n <= 3; n++) {
+		disk_break_only(DISK_LOCKS, n, EIO, true);
+		int r = storage_begin(w->s, true);
+		if (r == 0)
+			r = storage_commit(w->s);
+		disk_mend();
+		storage_rollback(w->s);
+		failures += r < 0;
+		assert_true(r == 0 || storage_is_failure(r));
+	}
+	assert_true(failures > 0);
+	put_story(w, "01-v2-created");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin_store, end_world)
 
 int main(void)
@@ -719,6 +738,7 @@ int main(void)
 		TEST(never_gives_a_sequence_number_twice),
 		TEST(hands_out_pending_events_in_order),
 		TEST(moves_the_log_into_the_database_when_it_has_grown),
+		TEST(a_lock_that_cannot_be_had_is_a_failure_of_the_store),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,6 +105,28 @@ static void fills_an_empty_file(void **state)
 	expect_rows(w, "SELECT version > 0 FROM schema_info", "1");
 }
 
+/* To SQLite it looks like damage. */
+static void sets_nothing_aside_for_a_read_that_failed_once(void **state)
+{
+	struct world *w = *state;
+	int failures = 0;
+	bool has_failed = true;
+	w->options.set_damaged_aside = true;
+	open_and_close(w);
+	for (long n = 2; has_failed; n += 9) {
+		char error[STORAGE_ERROR_MAX];
+		disk_break_only(DISK_READS, n, EIO, false);
+		int r = storage_open(&w->options, &w->s, error);
+		has_failed = atomic_load(&disk.failed) > 0;
+		disk_mend();
+		close_store(w);
+		failures += has_failed;
+		assert_true(r == 0 || storage_is_failure(r));
+		assert_int_equal(storage_count_aside(w->path), 0);
+	}
+	assert_true(failures > 3);
+}
+
 /* The old schema or the new one, never between: whichever write fails, the next start succeeds. */
 static void can_be_started_again_after_any_failure(void **state)
 {
@@ -278,6 +300,7 @@ int main(void)
 		TEST(mends_the_mode_of_a_restored_file),
 		TEST(migrates_once),
 		TEST(fills_an_empty_file),
+		TEST(sets_nothing_aside_for_a_read_that_failed_once),
 		TEST(can_be_started_again_after_any_failure),
 		TEST(refuses_a_directory_that_is_not_there),
 		TEST(refuses_a_directory_that_is_none),
