@@ -278,9 +278,9 @@ static const char *escape_of(unsigned char c, char text[static 8])
 	static const char short_forms[0x20] = {
 		['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'
 	};
-	char short_form = c < 0x20 ? short_forms[c] : '\0';
+	int short_form = c < 0x20 ? short_forms[c] : '\0';
 	if (c == '"' || c == '\\')
-		short_form = (char)c;
+		short_form = c;
 	if (short_form)
 		(void)snprintf(text, 8, "\\%c", short_form);
 	else if (c < 0x20)
@@ -347,12 +347,12 @@ static int append_number(struct buffer *b, const struct json_value *v)
 		return buffer_appendf(b, "%lld", (long long)integer);
 	if (!isfinite(number))
 		return buffer_append_text(b, "null");
-	for (int digits = 15; digits <= 17; digits++) {
-		(void)snprintf(text, sizeof(text), "%.*g", digits, number);
-		double back = strtod(text, NULL);
-		if (!(back < number) && !(back > number))
-			break;
-	}
+	double back;
+	int digits = 15;
+	do { /* 17 always do */
+		(void)snprintf(text, sizeof(text), "%.*g", digits++, number);
+		back = strtod(text, NULL);
+	} while (back < number || back > number);
 	return buffer_append_text(b, text);
 }
 

@@ -940,7 +940,19 @@ static void names_kinds_both_ways(void **state)
 		    event_kind_starts_run(EVENT_RESUMED) && !event_kind_starts_run(EVENT_UPDATED));
 	assert_true(event_kind_ends_run(EVENT_PAUSED) && event_kind_ends_run(EVENT_KILLED) &&
 		    !event_kind_ends_run(EVENT_CHECKPOINTED));
-	assert_string_equal(event_problem_name(EVENT_CONFLICT), "conflict");
+}
+
+static void every_problem_has_the_name_of_its_reason(void **state)
+{
+	static const char *const names[] = { [EVENT_MISSING_FIELD] = "missing_field",
+					     [EVENT_WRONG_TYPE] = "wrong_type",
+					     [EVENT_BAD_ID] = "bad_id",
+					     [EVENT_BAD_TIME] = "bad_time",
+					     [EVENT_BAD_NUMBER] = "bad_number",
+					     [EVENT_CONFLICT] = "conflict" };
+	for (int i = EVENT_MISSING_FIELD; i <= EVENT_CONFLICT; i++)
+		assert_string_equal(event_problem_name((enum event_problem)i), names[i]);
+	event_finish(NULL);
 }
 
 int main(void)
@@ -980,6 +992,7 @@ int main(void)
 		cmocka_unit_test(makes_an_id_from_the_body_where_none_was_sent),
 		cmocka_unit_test(never_echoes_what_was_sent),
 		cmocka_unit_test(names_kinds_both_ways),
+		cmocka_unit_test(every_problem_has_the_name_of_its_reason),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

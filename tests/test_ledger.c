@@ -1,6 +1,7 @@
 /* Goal: every rule about runs, money and state, each as one small history and what it comes to.
  * That order and repetition change nothing is shown in test_ledger_order.c. */
 #include "ledger_world.h"
+#include "scarce.h"
 
 static struct world w;
 
@@ -815,11 +816,64 @@ static void a_run_that_was_never_stored_goes_without_a_trace(void **state)
 
 static void every_name_is_that_of_the_views(void **state)
 {
-	assert_string_equal(ledger_state_name(LEDGER_UNKNOWN), "unknown");
-	assert_string_equal(ledger_state_name(LEDGER_RUNNING), "running");
-	assert_string_equal(ledger_end_kind_name(LEDGER_END_NEXT_START), "next_start");
-	assert_string_equal(ledger_end_kind_name(LEDGER_END_MAX_RUN), "max_run");
-	assert_string_equal(ledger_cost_source_name(LEDGER_COST_COMPUTED), "computed");
+	static const char *const states[] = { [LEDGER_UNKNOWN] = "unknown",
+					      [LEDGER_RUNNING] = "running",
+					      [LEDGER_PAUSED] = "paused",
+					      [LEDGER_KILLED] = "killed" };
+	static const char *const ends[] = {
+		[LEDGER_OPEN] = "open",		  [LEDGER_END_PAUSED] = "paused",
+		[LEDGER_END_KILLED] = "killed",	  [LEDGER_END_NEXT_START] = "next_start",
+		[LEDGER_END_TIMEOUT] = "timeout", [LEDGER_END_MAX_RUN] = "max_run"
+	};
+	static const char *const sources[] = { [LEDGER_COST_UNKNOWN] = "unknown",
+					       [LEDGER_COST_REPORTED] = "reported",
+					       [LEDGER_COST_ESTIMATED] = "estimated",
+					       [LEDGER_COST_COMPUTED] = "computed" };
+	for (size_t i = 0; i < ARRAY_SIZE(states); i++)
+		assert_string_equal(ledger_state_name((enum ledger_state)i), states[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		assert_string_equal(ledger_end_kind_name((enum ledger_end_kind)i), ends[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
+		assert_string_equal(ledger_cost_source_name((enum ledger_cost_source)i),
+				    sources[i]);
+}
+
+/* Applies and settles, one allocation failing each time; what failed is done again, as the fold
+ * does.
+ */
+static void expect_same_when_memory_is_short(void)
+{
+	char expected[4096], got[4096];
+	world_describe(&w, expected, sizeof(expected));
+	long n = 1;
+	for (bool hit = true; hit; n++) {
+		world_fresh(&w);
+		scarce_begin(n);
+		int r = 0;
+		for (size_t i = 0; i < w.n && r == 0; i++)
+			r = world_try(&w, i);
+		if (r == 0)
+			r = ledger_settle(&w.sandbox, &w.terms, w.now_ms);
+		hit = scarce_end();
+		assert_int_equal(r, hit ? -ENOMEM : 0);
+		for (size_t i = 0; i < w.n; i++)
+			world_apply(&w, i);
+		world_settle(&w);
+		world_describe(&w, got, sizeof(got));
+		assert_string_equal(got, expected);
+	}
+	assert_true(n > 4);
+}
+
+static void out_of_memory_nothing_is_counted_twice_or_lost(void **state)
+{
+	SETTLE({ EVENT_CREATED, 0, .run = "a", .metadata = "{}" }, { EVENT_CREATED, 10 },
+	       { EVENT_KILLED, 2000, .run = "a", .report = REPORT(0, 2000) },
+	       { EVENT_KILLED, 3000 });
+	expect_same_when_memory_is_short();
+	SETTLE({ EVENT_CREATED, 0 }, { EVENT_PAUSED, 1000 }, { EVENT_RESUMED, 2000 },
+	       { EVENT_PAUSED, 3000 }, { EVENT_RESUMED, 4000 }, { EVENT_PAUSED, 5000 });
+	expect_same_when_memory_is_short();
 }
 
 /* Executions ---------------------------------------------------------------------------------- */
@@ -1019,6 +1073,8 @@ int main(void)
 					  tear_down),
 		cmocka_unit_test_teardown(runs_have_moved_when_the_only_one_is_gone, tear_down),
 		cmocka_unit_test_teardown(a_run_that_was_never_stored_goes_without_a_trace,
+					  tear_down),
+		cmocka_unit_test_teardown(out_of_memory_nothing_is_counted_twice_or_lost,
 					  tear_down),
 		cmocka_unit_test_teardown(every_name_is_that_of_the_views, tear_down),
 		cmocka_unit_test_teardown(an_execution_costs_what_its_sender_says, tear_down),

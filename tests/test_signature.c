@@ -3,13 +3,17 @@
  */
 #include "signature.h"
 
+#include "scarce.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include <cmocka.h>
+#include <openssl/crypto.h>
 
 #define SECRET "test-signature-secret"
 #define NOW 1700000000
@@ -551,6 +555,90 @@ static void hashes_compares_and_draws_bytes(void **state)
 	assert_memory_not_equal(drawn[0], drawn[1], 32);
 }
 
+/* A kernel that interrupts, gives little, or refuses. */
+static int random_calls; /* 0: as it is */
+ssize_t __real_getrandom(void *bytes, size_t len, unsigned int flags);
+ssize_t __wrap_getrandom(void *bytes, size_t len, unsigned int flags);
+
+ssize_t __wrap_getrandom(void *bytes, size_t len, unsigned int flags)
+{
+	switch (random_calls ? random_calls++ : 0) {
+	case 0:
+		return __real_getrandom(bytes, len, flags);
+	case 1:
+		errno = EINTR;
+		return -1;
+	case 2:
+		memset(bytes, 'r', 5);
+		return 5;
+	default:
+		errno = EPERM;
+		return -1;
+	}
+}
+
+static void draws_all_the_bytes_or_says_that_it_could_not(void **state)
+{
+	char bytes[8] = "";
+	random_calls = 1;
+	assert_int_equal(signature_random(bytes, 5), 0);
+	assert_memory_equal(bytes, "rrrrr", 6);
+	random_calls = 1;
+	assert_int_equal(signature_random(bytes, 8), -EIO);
+	random_calls = 0;
+}
+
+static void *openssl_malloc(size_t size, const char *file, int line)
+{
+	return scarce_fails() ? NULL : __real_malloc(size);
+}
+
+static void *openssl_realloc(void *old, size_t size, const char *file, int line)
+{
+	return scarce_fails() ? NULL : __real_realloc(old, size);
+}
+
+static void openssl_free(void *bytes, const char *file, int line)
+{
+	free(bytes);
+}
+
+static int load_sign_and_verify(enum signature_scheme scheme, struct signature_match *ret_match)
+{
+	AUTO_KEYRING keyring = NULL;
+	char header[SIGNATURE_TEXT_MAX];
+	const char secrets[] = "a-first-secret-that-is-long-enough-for-a-name\n" SECRET;
+	int r = signature_keyring_new(scheme, secrets, strlen(secrets), &keyring);
+	if (r < 0)
+		return r;
+	struct signature_input input = input_for(scheme, NULL);
+	r = signature_sign(keyring, 2, &input, header);
+	if (r < 0)
+		return r;
+	input.signature = span_of(header);
+	return signature_verify(keyring, &input, ret_match);
+}
+
+/* Accepted or not judged, never refused: a sender that is told 401 would not come again. OpenSSL
+ * does without some of what it asks for. */
+static void out_of_memory_nothing_is_judged(void **state)
+{
+	for (int scheme = SIGNATURE_E2B; scheme <= SIGNATURE_STANDARD_WEBHOOKS; scheme++) {
+		struct signature_match match = { 0 };
+		assert_int_equal(load_sign_and_verify((enum signature_scheme)scheme, &match), 0);
+		long n = 1;
+		for (bool hit = true; hit; n++) {
+			match = (struct signature_match) { 0 };
+			scarce_begin(n);
+			int r = load_sign_and_verify((enum signature_scheme)scheme, &match);
+			hit = scarce_end();
+			if (r > 0 || (r < 0 && !hit) || match.position != (r == 0 ? 2 : 0))
+				fail_msg("scheme %d, allocation %ld: %d", scheme, n, r);
+		}
+		assert_true(n > 10);
+	}
+}
+
 static void *verify_often(void *arg)
 {
 	const struct signature_keyring *keyring = arg;
@@ -605,7 +693,11 @@ int main(void)
 		cmocka_unit_test(signs_as_the_senders_of_each_scheme_do),
 		cmocka_unit_test(knows_schemes_and_forms_by_name),
 		cmocka_unit_test(hashes_compares_and_draws_bytes),
+		cmocka_unit_test(draws_all_the_bytes_or_says_that_it_could_not),
+		cmocka_unit_test(out_of_memory_nothing_is_judged),
 		cmocka_unit_test(threads_may_share_a_keyring),
 	};
+	if (CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) != 1)
+		return 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
