@@ -4,6 +4,7 @@
 #include "signature.h"
 
 #include "scarce.h"
+#include "signature_text.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,6 +15,7 @@
 
 #include <cmocka.h>
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
 
 #define SECRET "test-signature-secret"
 #define NOW 1700000000
@@ -147,6 +149,19 @@ static void accepts_the_forms_of_hmac_and_nothing_else(void **state)
 	expect_forms(SIGNATURE_HMAC_SHA256, cases, ARRAY_SIZE(cases));
 }
 
+static void takes_hexadecimal_digits_and_not_their_neighbours(void **state)
+{
+	for (size_t at = 0; at < 2; at++) {
+		for (const char *c = "/:@G`g"; *c; c++) {
+			char header[] = HMAC_HEX;
+			struct signature_match match;
+			header[at] = *c;
+			assert_int_equal(verify_header(SIGNATURE_HMAC_SHA256, header, &match),
+					 SIGNATURE_MALFORMED);
+		}
+	}
+}
+
 static void accepts_any_good_entry_of_a_standard_webhooks_header(void **state)
 {
 	static const struct form_case cases[] = {
@@ -192,6 +207,7 @@ static void agrees_with_the_published_vector_of_standard_webhooks(void **state)
 
 static void refuses_a_webhook_id_that_is_not_plain(void **state)
 {
+	assert_false(signature_text_is_id(SPAN_LITERAL("")));
 	static const struct {
 		const char *id;
 		int outcome;
@@ -225,6 +241,8 @@ static void refuses_a_webhook_id_that_is_not_plain(void **state)
 
 static void refuses_a_webhook_timestamp_that_is_not_a_number(void **state)
 {
+	int64_t none;
+	assert_false(signature_text_read_timestamp(SPAN_LITERAL(""), &none));
 	static const struct {
 		const char *timestamp;
 		int outcome;
@@ -550,6 +568,7 @@ static void hashes_compares_and_draws_bytes(void **state)
 	assert_false(signature_equal(span_of("toke"), span_of("token")));
 	assert_false(signature_equal(SPAN_ABSENT, SPAN_ABSENT));
 	assert_false(signature_equal(SPAN_ABSENT, span_of("")));
+	assert_false(signature_equal(span_of(""), SPAN_ABSENT));
 	assert_int_equal(signature_random(drawn[0], 32), 0);
 	assert_int_equal(signature_random(drawn[1], 32), 0);
 	assert_memory_not_equal(drawn[0], drawn[1], 32);
@@ -639,6 +658,50 @@ static void out_of_memory_nothing_is_judged(void **state)
 	}
 }
 
+/* An OpenSSL that refuses: so does one whose FIPS provider failed its self-test. */
+static long refusal; /* calls up to the one that is refused; 0: none is */
+
+static bool refuses(void)
+{
+	return refusal > 0 && --refusal == 0;
+}
+
+#define REFUSING(name, parameters, arguments)                                                      \
+	int __real_##name parameters;                                                              \
+	int __wrap_##name parameters;                                                              \
+	int __wrap_##name parameters                                                               \
+	{                                                                                          \
+		return refuses() ? 0 : __real_##name arguments;                                    \
+	}
+REFUSING(EVP_DigestInit_ex2, (EVP_MD_CTX * c, const EVP_MD *type, const OSSL_PARAM *params),
+	 (c, type, params))
+REFUSING(EVP_DigestUpdate, (EVP_MD_CTX * c, const void *bytes, size_t len), (c, bytes, len))
+REFUSING(EVP_DigestFinal_ex, (EVP_MD_CTX * c, unsigned char *ret, unsigned int *ret_len),
+	 (c, ret, ret_len))
+REFUSING(EVP_MAC_init,
+	 (EVP_MAC_CTX * c, const unsigned char *key, size_t len, const OSSL_PARAM *params),
+	 (c, key, len, params))
+REFUSING(EVP_MAC_update, (EVP_MAC_CTX * c, const unsigned char *bytes, size_t len), (c, bytes, len))
+REFUSING(EVP_MAC_final, (EVP_MAC_CTX * c, unsigned char *ret, size_t *ret_len, size_t max),
+	 (c, ret, ret_len, max))
+
+static void without_openssl_nothing_is_judged(void **state)
+{
+	for (int scheme = SIGNATURE_E2B; scheme <= SIGNATURE_STANDARD_WEBHOOKS; scheme++) {
+		long n = 1;
+		for (bool hit = true; hit; n++) {
+			struct signature_match match = { 0 };
+			refusal = n;
+			int r = load_sign_and_verify((enum signature_scheme)scheme, &match);
+			hit = refusal == 0;
+			refusal = 0;
+			assert_int_equal(r, hit ? -EIO : 0);
+			assert_int_equal(match.position, hit ? 0 : 2);
+		}
+		assert_true(n > 10);
+	}
+}
+
 static void *verify_often(void *arg)
 {
 	const struct signature_keyring *keyring = arg;
@@ -672,6 +735,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(accepts_the_forms_of_e2b_and_nothing_else),
 		cmocka_unit_test(accepts_the_forms_of_hmac_and_nothing_else),
+		cmocka_unit_test(takes_hexadecimal_digits_and_not_their_neighbours),
 		cmocka_unit_test(accepts_any_good_entry_of_a_standard_webhooks_header),
 		cmocka_unit_test(agrees_with_the_published_vector_of_standard_webhooks),
 		cmocka_unit_test(refuses_a_webhook_id_that_is_not_plain),
@@ -695,6 +759,7 @@ int main(void)
 		cmocka_unit_test(hashes_compares_and_draws_bytes),
 		cmocka_unit_test(draws_all_the_bytes_or_says_that_it_could_not),
 		cmocka_unit_test(out_of_memory_nothing_is_judged),
+		cmocka_unit_test(without_openssl_nothing_is_judged),
 		cmocka_unit_test(threads_may_share_a_keyring),
 	};
 	if (CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) != 1)

@@ -14,7 +14,7 @@
 #define LOG_LIMIT (INT64_C(1) << 20)
 #define CONFIG                                                                                     \
 	"[store]\nwal_limit = 1MiB\nretention = 1d\n[source e2b]\npath = /e2b\n"                   \
-	"[template t1]\nalias = nice\n"
+	"[template t1]\nalias = nice\n[template t2]\nvcpu = 1\nmemory_mb = 512\n"
 
 /* Polls: the condition is another thread's to bring about. */
 #define WAIT_FOR(condition)                                                                        \
@@ -278,15 +278,16 @@ static void expect_count(const struct world *world, const char *sql, long n)
 /* The first calls of each kind fail once, each in a life of its own. */
 static void whatever_fails_once_nothing_is_lost_and_it_goes_on(void **state)
 {
-	enum { CALLS_MAX = 4 };
+	enum { OFTEN = 12, SELDOM = 4 };
 	static const int errors[] = { EIO, ENOMEM, EINVAL };
 	struct world *world = *state;
 	int kept = begin_listening();
 	struct order orders[4];
 	long n_stored = 0, n_lives = 0;
 	for (enum call call = CALL_storage_begin; call < N_CALLS; call++) {
+		bool is_often = call == CALL_storage_begin || call == CALL_storage_position;
 		bool reached = true;
-		for (long n = 1; n <= CALLS_MAX && reached; n++) {
+		for (long n = 1; n <= (is_often ? OFTEN : SELDOM) && reached; n++) {
 			break_call(call, n, errors[n_lives++ % 3]);
 			/* what is tried again after a failure wants one */
 			atomic_store(&put_error, call == CALL_storage_set_trying ? EIO : 0);
