@@ -347,12 +347,12 @@ static int append_number(struct buffer *b, const struct json_value *v)
 		return buffer_appendf(b, "%lld", (long long)integer);
 	if (!isfinite(number))
 		return buffer_append_text(b, "null");
-	double back;
-	int digits = 15;
-	do { /* 17 always do */
-		(void)snprintf(text, sizeof(text), "%.*g", digits++, number);
-		back = strtod(text, NULL);
-	} while (back < number || back > number);
+	for (int digits = 15; digits <= 17; digits++) {
+		(void)snprintf(text, sizeof(text), "%.*g", digits, number);
+		double back = strtod(text, NULL);
+		if (!(back < number) && !(back > number))
+			break;
+	}
 	return buffer_append_text(b, text);
 }
 
