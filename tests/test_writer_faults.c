@@ -12,9 +12,9 @@
 #include <time.h>
 
 #define LOG_LIMIT (INT64_C(1) << 20)
-#define CONFIG                                                                                     \
+#define CONFIG(alias)                                                                              \
 	"[store]\nwal_limit = 1MiB\nretention = 1d\n[source e2b]\npath = /e2b\n"                   \
-	"[template t1]\nalias = nice\n[template t2]\nvcpu = 1\nmemory_mb = 512\n"
+	"[template t1]\nalias = " alias "\n[template t2]\nvcpu = 1\nmemory_mb = 512\n"
 
 /* Polls: the condition is another thread's to bring about. */
 #define WAIT_FOR(condition)                                                                        \
@@ -182,7 +182,7 @@ static struct writer *new_writer(struct world *world, bool ends_when_damaged)
 {
 	struct writer *w = NULL;
 	if (!world->config)
-		world->config = load_config(CONFIG);
+		world->config = load_config(CONFIG("one"));
 	const struct writer_options options = { 1000, world->config, ends_when_damaged };
 	int r = writer_new(world->s, &options, &w);
 	if (r != 0 && atomic_load(&n_failed) > 0) {
@@ -239,6 +239,8 @@ static void expect_answered(struct writer *w, struct order *o)
  * begin at `first`. How many were stored. */
 static int live(struct world *world, struct order orders[static 4], long first, bool rebuilds)
 {
+	config_unref(world->config);
+	world->config = load_config(first % 20 ? CONFIG("one") : CONFIG("other"));
 	struct writer *w = new_writer(world, false);
 	int n_stored = 0;
 	atomic_store(&wanted_upkeep, 2);
@@ -262,6 +264,8 @@ static int live(struct world *world, struct order orders[static 4], long first, 
 	assert_int_equal(health_of(w).last_error, 0);
 	expect_answered(w, &orders[3]);
 	end_writer(w);
+	expect_rows(world, "SELECT alias FROM template WHERE template_id = 't1'",
+		    first % 20 ? "one" : "other");
 	for (int i = 0; i < 4; i++) {
 		assert_int_equal(atomic_load(&orders[i].n_done), 1);
 		n_stored += orders[i].job.status == 0;
@@ -308,6 +312,7 @@ static void whatever_fails_once_nothing_is_lost_and_it_goes_on(void **state)
 	n_stored += live(world, orders, 1, true);
 	CLEANUP_FREE char *said = end_listening(kept);
 	expect_count(world, "SELECT count(*) FROM sandboxes", n_stored);
+	expect_count(world, "SELECT sum(n) FROM secret_use", n_lives + 1); /* one in each life */
 	static const char *const complaints[] = {
 		"deliveries were not stored",
 		"template aliases were not stored",
