@@ -781,6 +781,7 @@ static void a_stored_run_that_is_not_derived_any_more_is_gone(void **state)
 	assert_int_equal(w.sandbox.n_runs, 2);
 	assert_string_equal(w.sandbox.runs[1].id, "sbx@2026-11-22T10:00:01.300Z");
 	assert_true(w.sandbox.runs[1].gone);
+	assert_ptr_equal(ledger_run_at(&w.sandbox, T0 + 1400), &w.sandbox.runs[0]);
 	assert_int_equal(w.sandbox.n_loose, 2);
 	assert_int_equal(w.sandbox.n_loose_stored, 1);
 }
