@@ -14,6 +14,7 @@
 
 static void config_move(void *to, const struct config_instance *instance)
 {
+	assert(instance->target);
 	memcpy(to, instance->target, instance->section->size);
 	memset(instance->target, 0, instance->section->size);
 }
@@ -46,8 +47,10 @@ static int config_take_notify(struct config *config, struct config_reading *r)
 {
 	struct config_instance *instance;
 	size_t n = config_count(r, "notify");
-	config->notify = n ? calloc(n, sizeof(*config->notify)) : NULL;
-	if (n && !config->notify)
+	if (n == 0)
+		return 0;
+	config->notify = calloc(n, sizeof(*config->notify));
+	if (!config->notify)
 		return -ENOMEM;
 	for (size_t i = 0; (instance = config_read_next(r, "notify", &i));) {
 		struct config_notify *notify = &config->notify[config->n_notify++];
@@ -71,8 +74,10 @@ static int config_take_alerts(struct config *config, struct config_reading *r)
 {
 	struct config_instance *instance;
 	size_t n = config_count(r, "alert");
-	config->alerts = n ? calloc(n, sizeof(*config->alerts)) : NULL;
-	if (n && !config->alerts)
+	if (n == 0)
+		return 0;
+	config->alerts = calloc(n, sizeof(*config->alerts));
+	if (!config->alerts)
 		return -ENOMEM;
 	for (size_t i = 0; (instance = config_read_next(r, "alert", &i));) {
 		struct config_alert *alert = &config->alerts[config->n_alerts++];

@@ -106,7 +106,7 @@ static void secrets_complain_unreadable(const struct secret_place *place, int rc
 /* True with the text, or reports (in the report, or place->r->rc for memory). */
 static bool secrets_load(const struct secret_place *place, struct secret_text *ret)
 {
-	struct stat st;
+	struct stat st = { 0 };
 	int rc = config_secrets_read_file(place->path, CONFIG_SECRET_FILE_MAX, &ret->bytes,
 					  &ret->len, &st);
 	if (rc == -ENOMEM) {
@@ -117,6 +117,7 @@ static bool secrets_load(const struct secret_place *place, struct secret_text *r
 		secrets_complain_unreadable(place, rc);
 		return false;
 	}
+	assert(ret->bytes);
 	if (st.st_mode & S_IWOTH)
 		secrets_complain(place, false, "can be written by every user: chmod 0640");
 	else if (st.st_mode & S_IROTH)

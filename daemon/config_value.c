@@ -473,6 +473,7 @@ static int value_parse_secret(const struct config_key *key, void *target, const 
 
 	if (*text == '\0')
 		return value_refuse(why, "is empty: refusing to start without a secret");
+	assert(ways[key->type].is_valid);
 	if (!ways[key->type].is_valid(text))
 		return value_refuse(why, "%s", ways[key->type].advice);
 	if (source->secret_from != CONFIG_SECRET_NONE)

@@ -157,6 +157,7 @@ static int read_value(const struct option_row *row, const char *text, int64_t no
 {
 	void *field = (char *)ret + row->offset;
 
+	assert(text || row->kind == FLAG);
 	switch (row->kind) {
 	case FLAG:
 		*(bool *)field = true;

@@ -156,7 +156,7 @@ static void put_header(struct ctl_signed *s, const char *name, const char *value
 }
 
 static int sign_standard(const struct signature_keyring *keyring, const char *id,
-			 const char *timestamp, struct signature_input *input,
+			 const char *timestamp, struct signature_input input,
 			 struct ctl_signed *ret)
 {
 	char made_id[CTL_UUID_MAX + 4] = "msg_", made_time[24], value[SIGNATURE_TEXT_MAX];
@@ -164,14 +164,14 @@ static int sign_standard(const struct signature_keyring *keyring, const char *id
 
 	if (r < 0)
 		return r;
-	(void)snprintf(made_time, sizeof(made_time), "%lld", (long long)input->now_unix_s);
+	(void)snprintf(made_time, sizeof(made_time), "%lld", (long long)input.now_unix_s);
 	if (!id)
 		id = made_id;
 	if (!timestamp)
 		timestamp = made_time;
-	input->id = (struct span) { id, strlen(id) };
-	input->timestamp = (struct span) { timestamp, strlen(timestamp) };
-	r = signature_sign(keyring, 1, input, value);
+	input.id = (struct span) { id, strlen(id) };
+	input.timestamp = (struct span) { timestamp, strlen(timestamp) };
+	r = signature_sign(keyring, 1, &input, value);
 	if (r < 0)
 		return r;
 	put_header(ret, "webhook-id", id);
@@ -189,7 +189,7 @@ int ctl_secrets_sign(const struct config_source *source, const struct signature_
 
 	ret->n = 0;
 	if (source->scheme == SIGNATURE_STANDARD_WEBHOOKS)
-		return sign_standard(keyring, id, timestamp, &input, ret);
+		return sign_standard(keyring, id, timestamp, input, ret);
 	int r = signature_sign(keyring, 1, &input, value);
 	if (r == 0)
 		put_header(ret, source->header, value);

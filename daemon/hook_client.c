@@ -427,7 +427,7 @@ static int write_request(struct hook_client *c, struct buffer *b, const char *pa
 static int exchange(struct hook_client *c, const struct buffer *request,
 		    struct hook_client_answer *ret, bool *ret_again)
 {
-	struct hook_client_head head;
+	struct hook_client_head head = { 0 };
 	bool was_used = c->was_used;
 	int r = 0;
 

@@ -91,8 +91,7 @@ static void take_response(struct httpd_request *r, unsigned int status, const ch
 {
 	r->replied = true;
 	r->status = status;
-	r->response = MHD_create_response_from_buffer(len, (void *)(uintptr_t)body,
-						      MHD_RESPMEM_MUST_COPY);
+	r->response = MHD_create_response_from_buffer(len, (void *)body, MHD_RESPMEM_MUST_COPY);
 	if (r->response)
 		(void)MHD_add_response_header(r->response, MHD_HTTP_HEADER_CONTENT_TYPE,
 					      content_type);

@@ -278,9 +278,9 @@ static const char *escape_of(unsigned char c, char text[static 8])
 	static const char short_forms[0x20] = {
 		['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'
 	};
-	char short_form = c < 0x20 ? short_forms[c] : '\0';
+	int short_form = c < 0x20 ? short_forms[c] : '\0';
 	if (c == '"' || c == '\\')
-		short_form = (char)c;
+		short_form = c;
 	if (short_form)
 		(void)snprintf(text, 8, "\\%c", short_form);
 	else if (c < 0x20)

@@ -15,5 +15,6 @@ MUST_CHECK int json_scan_text(const char *text, size_t len, bool *ret_repair);
  * padded with blanks. text[len] must be NUL. */
 void json_scan_repair(char *text, size_t len);
 
-/* Length of the well-formed UTF-8 sequence at s: 1 to 4; 0 if there is none (len 0 included). */
-size_t json_scan_utf8(const char *s, size_t len);
+/* Length of the well-formed UTF-8 sequence at the beginning: 1 to 4; 0 if there is none (len 0
+ * included). */
+size_t json_scan_utf8(const char *text, size_t len);

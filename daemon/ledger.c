@@ -121,11 +121,9 @@ static struct ledger_run *find_run(struct ledger_sandbox *sandbox, struct span i
 	return NULL;
 }
 
-struct ledger_run *ledger_run_named(struct ledger_sandbox *sandbox, struct span id, bool create)
+struct ledger_run *ledger_run_named(struct ledger_sandbox *sandbox, struct span id)
 {
 	struct ledger_run *run = find_run(sandbox, id);
-	if (!create)
-		return run && !run->gone ? run : NULL;
 	if (!run)
 		return ledger_reserve_runs(sandbox, 1) == 0 ? ledger_append_run(sandbox, id, true)
 							    : NULL;
@@ -241,7 +239,7 @@ static int merge_sandbox(struct ledger_sandbox *sandbox, const struct ledger_eve
 static int merge_run(struct ledger_sandbox *sandbox, const struct ledger_event *e)
 {
 	sandbox->names_run = true;
-	struct ledger_run *run = ledger_run_named(sandbox, e->event->run_id, true);
+	struct ledger_run *run = ledger_run_named(sandbox, e->event->run_id);
 	if (!run)
 		return -ENOMEM;
 	struct ledger_fact fact = fact_of(e);

@@ -59,10 +59,10 @@ int pricing_cost(struct pricing_rates rates, int64_t duration_ms, int64_t vcpu_c
 	if (rates.vcpu_second_femto < 0 || rates.gib_second_femto < 0 || duration_ms < 0 ||
 	    vcpu_count < 0 || memory_mb < 0)
 		return -ERANGE;
-	__extension__ __int128 vcpu, memory, total;
-	if (__builtin_mul_overflow(vcpu_count, rates.vcpu_second_femto, &vcpu) ||
-	    __builtin_mul_overflow(vcpu, 1024, &vcpu) ||
-	    __builtin_mul_overflow(memory_mb, rates.gib_second_femto, &memory) ||
+	__extension__ __int128 vcpu = vcpu_count, memory = memory_mb, total;
+	vcpu *= rates.vcpu_second_femto; /* twice 63 bits */
+	memory *= rates.gib_second_femto;
+	if (__builtin_mul_overflow(vcpu, 1024, &vcpu) ||
 	    __builtin_add_overflow(vcpu, memory, &total) ||
 	    __builtin_mul_overflow(total, duration_ms, &total) ||
 	    __builtin_add_overflow(total, COST_DIVISOR / 2, &total))

@@ -336,7 +336,7 @@ static int fold_into_sandbox(struct projector *p, const struct storage_event *st
 		return r;
 	link->sandbox_key = sandbox->key;
 	if (event->run_id.s) {
-		struct ledger_run *run = ledger_run_named(sandbox, event->run_id, true);
+		struct ledger_run *run = ledger_run_named(sandbox, event->run_id);
 		if (!run)
 			return -ENOMEM;
 		link->run_key = storage_run_key(p->s, run);

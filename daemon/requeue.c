@@ -153,6 +153,19 @@ static int count_secret(struct storage *s, const struct config_source *source,
 	return storage_count_secret(s, &use);
 }
 
+static int put_judged(struct requeue *q, struct storage *s, const struct config_source *source,
+		      const struct storage_aside *aside)
+{
+	enum storage_outcome outcome = STORAGE_REJECTED;
+	int r = storage_put_aside(s, aside, &outcome);
+	if (r < 0)
+		return r;
+	bool left = outcome == STORAGE_REJECTED || outcome == STORAGE_QUARANTINE_FULL;
+	count(&q->slice.counts, outcome);
+	return aside->delivery.judged->verified && !left ? count_secret(s, source, &aside->delivery)
+							 : 0;
+}
+
 static int settle(struct requeue *q, struct storage *s, struct storage_aside *aside)
 {
 	const struct config_source *source =
@@ -166,16 +179,12 @@ static int settle(struct requeue *q, struct storage *s, struct storage_aside *as
 	if (r < 0)
 		return r;
 	CLEANUP(ingest_result_finish) struct ingest_result judged = { 0 };
-	enum storage_outcome outcome;
 	r = judge(&judged, q, source, aside, at.horizon_unix_s);
 	aside->delivery.judged = &judged;
 	if (r == 0)
-		r = storage_put_aside(s, aside, &outcome);
-	if (r < 0)
-		return r;
-	bool left = outcome == STORAGE_REJECTED || outcome == STORAGE_QUARANTINE_FULL;
-	count(&q->slice.counts, outcome);
-	return judged.verified && !left ? count_secret(s, source, &aside->delivery) : 0;
+		r = put_judged(q, s, source, aside);
+	aside->delivery.judged = NULL; /* it ends here, the delivery does not */
+	return r;
 }
 
 static int judge_slice(struct storage *s, void *ctx)

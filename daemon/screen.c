@@ -16,9 +16,9 @@ struct seen {
 	bool expects_continue, closes;
 };
 
-static char lower(char c)
+static int lower(char c)
 {
-	return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+	return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
 }
 
 bool screen_name_is(struct span name, const char *lower_case)
@@ -38,7 +38,7 @@ bool screen_name_is(struct span name, const char *lower_case)
 static bool is_token(struct span s)
 {
 	for (size_t i = 0; i < s.len; i++) {
-		char c = lower(s.s[i]);
+		int c = lower(s.s[i]);
 
 		if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'))
 			continue;

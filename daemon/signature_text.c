@@ -67,7 +67,7 @@ bool signature_text_decode_base64(struct span text, uint8_t *out, size_t max,
 				  struct signature_text_base64 *ret)
 {
 	*ret = (struct signature_text_base64) { 0 };
-	if (!text.s || !strip_padding(&text, &ret->padded))
+	if (!strip_padding(&text, &ret->padded))
 		return false;
 	bool standard = false;
 	uint32_t bits = 0;
@@ -234,7 +234,7 @@ void signature_text_write(enum signature_scheme scheme, const uint8_t digest[sta
 
 bool signature_text_is_id(struct span id)
 {
-	if (!id.s || id.len == 0 || id.len > ID_MAX)
+	if (id.len == 0 || id.len > ID_MAX)
 		return false;
 	for (size_t i = 0; i < id.len; i++)
 		if (id.s[i] <= ' ' || id.s[i] > '~' || id.s[i] == '.')
@@ -245,7 +245,7 @@ bool signature_text_is_id(struct span id)
 bool signature_text_read_timestamp(struct span text, int64_t *ret_unix_s)
 {
 	*ret_unix_s = 0;
-	if (!text.s || text.len == 0 || text.len > TIMESTAMP_DIGITS_MAX)
+	if (text.len == 0 || text.len > TIMESTAMP_DIGITS_MAX)
 		return false;
 	for (size_t i = 0; i < text.len; i++) {
 		if (text.s[i] < '0' || text.s[i] > '9')

@@ -287,7 +287,7 @@ static int rename_copy(const struct backup *b)
 
 static int finish_copy(struct backup *b, int64_t *ret_bytes, char error[static STORAGE_ERROR_MAX])
 {
-	struct stat st;
+	struct stat st = { 0 };
 	int r = fsync(b->fd) < 0 || fstat(b->fd, &st) < 0 ? -errno : 0;
 	if (r == 0)
 		r = rename_copy(b);

@@ -147,7 +147,7 @@ static int confirm(struct storage *s, const char *id, int64_t seq, struct storag
 static int consider(void *ctx, int64_t time_s, int64_t seq)
 {
 	struct search *search = ctx;
-	struct storage_known known;
+	struct storage_known known = { 0 };
 	int r = confirm(search->s, search->id, seq, &known);
 	if (r <= 0 || known.time_s != time_s)
 		return r < 0 ? r : 0;

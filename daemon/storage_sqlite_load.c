@@ -117,7 +117,6 @@ static int load_runs(struct storage *s, struct ledger_sandbox *sandbox)
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_RUNS_GET);
 	int r = storage_sqlite_bind(s, statement, "i", sandbox->key);
 	while (r == 0 && (r = storage_sqlite_step(s, statement)) == 1) {
-		r = 0;
 		if (sandbox->n_runs == sandbox->runs_size) {
 			size_t size = sandbox->runs_size ? 2 * sandbox->runs_size : 4;
 			struct ledger_run *runs = reallocarray(sandbox->runs, size, sizeof(*runs));

@@ -253,7 +253,7 @@ static int insert_event(struct storage *s, const struct put *p, int64_t time_s)
 	const struct storage_delivery *d = p->delivery;
 	const struct event *e = &d->judged->event;
 	int64_t seq = s->now.position.stored_seq + 1, traits_key;
-	struct storage_body_place body;
+	struct storage_body_place body = { 0 };
 	int r = event_traits(s, p, &traits_key);
 	if (r == 0)
 		r = storage_sqlite_body_add(s, seq, d->body, e->id, &body);

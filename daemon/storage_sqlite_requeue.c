@@ -210,7 +210,7 @@ static bool is_refused(const struct storage_aside *aside, enum storage_outcome o
 static int put(struct storage *s, const struct storage_aside *aside,
 	       enum storage_outcome *ret_outcome)
 {
-	enum ingest_reason reason;
+	enum ingest_reason reason = INGEST_REASON_NONE;
 	int r = run(s, SQL_REQUEUE_SAVE);
 	if (r == 0)
 		r = storage_put(s, &aside->delivery, ret_outcome, &reason);

@@ -41,7 +41,8 @@ double json_number(const struct json_value *v); /* may be infinite: 1e400 is wel
 struct span json_string(const struct json_value *v);
 /* True if it is a number, integral and within [-2^53, 2^53]. `3.0` and `3e0` are integral. */
 bool json_integer(const struct json_value *v, int64_t *ret);
-/* Members or elements in order: first child, then next. key is "" for array elements. */
+/* Members or elements in order: first child, then next. key is "" for array elements.
+ * Of nothing (NULL) there is no first. */
 const struct json_value *json_first(const struct json_value *container);
 const struct json_value *json_next(const struct json_value *v);
 const char *json_key(const struct json_value *v);

@@ -193,9 +193,9 @@ MUST_CHECK int ledger_settle(struct ledger_sandbox *sandbox, const struct ledger
 /* The run that covers an instant, its end included, for events that name none: the one that started
  * last, NULL if none does. After ledger_settle. */
 const struct ledger_run *ledger_run_at(const struct ledger_sandbox *sandbox, int64_t unix_ms);
-/* A run by id, created as a named one if `create`; NULL if absent or out of memory. Lent until runs
+/* A run by id, a named one from now on, new if need be; NULL when out of memory. Lent until runs
  * move. The id is at most EVENT_ID_MAX long. */
-struct ledger_run *ledger_run_named(struct ledger_sandbox *sandbox, struct span id, bool create);
+struct ledger_run *ledger_run_named(struct ledger_sandbox *sandbox, struct span id);
 
 /* Is (time_ns, id) later than the stored mark? An absent mark (seq 0) is earlier than anything. */
 bool ledger_is_later(const struct ledger_sandbox *sandbox, int64_t time_ns, const char *id,

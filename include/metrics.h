@@ -50,9 +50,9 @@ enum metrics_counter {
 };
 #define METRICS_N_COUNTERS (METRICS_COMMIT_FAILED + 1)
 
-void metrics_count(enum metrics_counter counter);
-uint64_t metrics_read(enum metrics_counter counter);
-const char *metrics_name(enum metrics_counter counter); /* "commit_timeout" */
+void metrics_count(enum metrics_counter which);
+uint64_t metrics_read(enum metrics_counter which);
+const char *metrics_name(enum metrics_counter which); /* "commit_timeout" */
 
 /* Sources ------------------------------------------------------------------ */
 

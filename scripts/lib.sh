@@ -7,6 +7,8 @@ builds=${HOOKD_BUILD_ROOT:-$root}
 packages_to_build='gcc libc6-dev meson ninja-build pkg-config python3 libmicrohttpd-dev libssl-dev libcjson-dev
 	libsqlite3-dev libcurl4-openssl-dev ca-certificates'
 packages_to_test="$packages_to_build libcmocka-dev binutils clang libclang-rt-14-dev sqlite3 curl openssl faketime strace python3-jsonschema"
+packages_for_coverage='gcovr'
+packages_for_analysis='clang-tidy clang-tools'
 # Servers that tests run as children of their own; those that the packages bring are neither started nor enabled.
 servers_to_test='nginx caddy prometheus prometheus-alertmanager'
 packages_to_test="$packages_to_test $servers_to_test

@@ -219,6 +219,10 @@ static void reads_compatible_senders(void **state)
 	assert_string_equal(rayito.event.id, "71f4d28d6f4b43e8ba39dcb7c25a94bf");
 	assert_int_equal(rayito.event.time_unix_ns, INT64_C(1795187000000000000));
 	assert_span(rayito.event.kill_reason, "request");
+	AUTO_READING unsaid =
+		accepted(BASE("sandbox.killed") "\"sandbox_id\":\"s\",\"kill_reason\":\"\","
+						"\"event_data\":{\"kill_reason\":\"timeout\"}}");
+	assert_span(unsaid.event.kill_reason, "timeout");
 	assert_span(rayito.event.run_id, "microvm-x#0");
 	assert_span(rayito.event.template_id,
 		    "arn:aws:lambda:eu-west-1:000000000000:microvm-image:base");
@@ -940,7 +944,19 @@ static void names_kinds_both_ways(void **state)
 		    event_kind_starts_run(EVENT_RESUMED) && !event_kind_starts_run(EVENT_UPDATED));
 	assert_true(event_kind_ends_run(EVENT_PAUSED) && event_kind_ends_run(EVENT_KILLED) &&
 		    !event_kind_ends_run(EVENT_CHECKPOINTED));
-	assert_string_equal(event_problem_name(EVENT_CONFLICT), "conflict");
+}
+
+static void every_problem_has_the_name_of_its_reason(void **state)
+{
+	static const char *const names[] = { [EVENT_MISSING_FIELD] = "missing_field",
+					     [EVENT_WRONG_TYPE] = "wrong_type",
+					     [EVENT_BAD_ID] = "bad_id",
+					     [EVENT_BAD_TIME] = "bad_time",
+					     [EVENT_BAD_NUMBER] = "bad_number",
+					     [EVENT_CONFLICT] = "conflict" };
+	for (int i = EVENT_MISSING_FIELD; i <= EVENT_CONFLICT; i++)
+		assert_string_equal(event_problem_name((enum event_problem)i), names[i]);
+	event_finish(NULL);
 }
 
 int main(void)
@@ -980,6 +996,7 @@ int main(void)
 		cmocka_unit_test(makes_an_id_from_the_body_where_none_was_sent),
 		cmocka_unit_test(never_echoes_what_was_sent),
 		cmocka_unit_test(names_kinds_both_ways),
+		cmocka_unit_test(every_problem_has_the_name_of_its_reason),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

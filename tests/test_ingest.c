@@ -3,6 +3,7 @@
  */
 #include "forge.h"
 #include "ingest.h"
+#include "scarce.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -418,6 +419,34 @@ static void a_result_can_be_finished_at_any_time(void **state)
 	assert_false(moved.has_event);
 }
 
+/* No verdict is better than a wrong one: the sender is answered 503 and comes again. */
+static void out_of_memory_there_is_no_verdict(void **state)
+{
+	static const struct source any = { 0 };
+	static const char *const bodies[] = {
+		CREATED(",\"event_data\":{\"sandbox_metadata\":{\"a\":\"b\"}}"),
+		CREATED(",\"event_data\":\"{\\\"sandbox_metadata\\\":{\\\"a\\\":\\\"b\\\"}}\""),
+	};
+	AUTO_POLICY policy = policy_of(&any);
+	for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
+		long n = 1;
+		for (bool hit = true; hit; n++) {
+			AUTO_RESULT result;
+			scarce_begin(n);
+			int r = ingest_judge_body(&result, &policy, NULL, span_of(bodies[i]),
+						  RECEIVED_MS, 0);
+			hit = scarce_end();
+			assert_int_equal(r, hit ? -ENOMEM : 0);
+			assert_int_equal(result.verdict, hit ? INGEST_REJECT : INGEST_STORE);
+			assert_true(hit || result.event.metadata.s);
+		}
+		assert_true(n > 4);
+	}
+	scarce_begin(1);
+	assert_null(ingest_result_new());
+	assert_true(scarce_end());
+}
+
 static void every_reason_has_a_name_of_its_own(void **state)
 {
 	assert_string_equal(ingest_reason_name(INGEST_REASON_NONE), "");
@@ -593,6 +622,7 @@ int main(void)
 		cmocka_unit_test(does_without_configured_templates),
 		cmocka_unit_test(judges_a_body_alone_as_it_judges_a_delivery),
 		cmocka_unit_test(a_result_can_be_finished_at_any_time),
+		cmocka_unit_test(out_of_memory_there_is_no_verdict),
 		cmocka_unit_test(every_reason_has_a_name_of_its_own),
 		cmocka_unit_test(rejects_a_length_extension_that_verifies),
 		cmocka_unit_test(judges_the_recorded_deliveries_as_documented),

@@ -4,6 +4,7 @@
 #include "buffer.h"
 #include "json.h"
 #include "json_scan.h"
+#include "scarce.h"
 
 #include <errno.h>
 #include <math.h>
@@ -150,6 +151,8 @@ static void refuses_numbers_outside_the_grammar(void **state)
 
 static void refuses_broken_strings_and_encodings(void **state)
 {
+	static const char nul_escaped[] = { '{', '"', 'a', '"', ':', '"', '\\', '\0', '"', '}' };
+	assert_int_equal(outcome_of(nul_escaped, sizeof(nul_escaped)), JSON_NOT_ONE_OBJECT);
 	static const char *const texts[] = {
 		"{\"a\":\"\n\"}",
 		"{\"a\":\"\t\"}",
@@ -176,6 +179,8 @@ static void refuses_broken_strings_and_encodings(void **state)
 		"{\"\xff\":1}",
 		"{\"a\":\"\xf0\x90\x80",
 		"{\"a\":\"\xe2\x28\xa1\"}",
+		"{\"a\":\"\xe2\x82\x7f\"}",
+		"{\"a\":\"\xe2\x82\xc0\"}",
 	};
 	expect_each(texts, ARRAY_SIZE(texts), JSON_NOT_ONE_OBJECT);
 }
@@ -457,6 +462,7 @@ static void reads_values_as_they_were_sent(void **state)
 	assert_string_equal(json_key(json_first(list)), "");
 	assert_int_equal(json_type(json_next(json_first(list))), JSON_ARRAY);
 	assert_null(json_next(json_next(json_first(list))));
+	assert_null(json_first(NULL));
 	assert_string_equal(json_key(json_first(root)), "t");
 }
 
@@ -531,9 +537,12 @@ static void reads_numbers_of_any_length(void **state)
 	char huge[420] = "{\"a\":-";
 	memset(huge + 6, '9', 400);
 	memcpy(huge + 406, "}", 2);
-	AUTO_DOC doc = parsed(huge);
-	assert_true(isinf(json_number(json_first(json_root(doc)))));
-	assert_true(json_number(json_first(json_root(doc))) < 0);
+	for (int negative = 1; negative >= 0; negative--) {
+		huge[5] = negative ? '-' : '9';
+		AUTO_DOC doc = parsed(huge);
+		double number = json_number(json_first(json_root(doc)));
+		assert_true(isinf(number) && (number < 0) == negative);
+	}
 }
 
 static void mends_nul_and_lone_surrogates_in_free_text(void **state)
@@ -551,6 +560,9 @@ static void mends_nul_and_lone_surrogates_in_free_text(void **state)
 		{ "{\"a\":\"\\\"\\u0000-1\\\\\"}", "\"\xef\xbf\xbd-1\\" },
 		{ "{\"a\":\"\\ud83d\\ude00\"}", "\xf0\x9f\x98\x80" },
 		{ "{\"\\u0000\":\"k\"}", "k" },
+		{ "{\"a\":\"\\ud83d12345\"}", "\xef\xbf\xbd\x31\x32\x33\x34\x35" },
+		{ "{\"a\":\"\\ud83d\\n12345\"}", "\xef\xbf\xbd\n12345" },
+		{ "{\"a\":\"\\ud83d\\uffff\\uffff\"}", "\xef\xbf\xbd\xef\xbf\xbf\xef\xbf\xbf" },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
 		AUTO_DOC doc = parsed(strings[i].text);
@@ -645,9 +657,56 @@ static void writes_values_compactly_and_in_order(void **state)
 			    "{\"z\":[1,2.5,-0.1,1e+22,null,true,false,null],"
 			    "\"a\":{\"\":\"\xef\xbf\xbd\\u001b<\",\"\xc3\xa9\":{}},\"m\":[],"
 			    "\"i\":9007199254740991}");
-	CLEANUP(buffer_finish) struct buffer small = BUFFER_INIT(20);
-	assert_int_equal(json_append_value(&small, json_root(doc)), -ENOBUFS);
-	assert_int_equal(small.len, 0);
+	for (size_t max = 0; max < b.len; max++) {
+		CLEANUP(buffer_finish) struct buffer small = BUFFER_INIT(max);
+		assert_int_equal(json_append_value(&small, json_root(doc)), -ENOBUFS);
+		assert_int_equal(small.len, 0);
+	}
+}
+
+static void writes_numbers_so_that_the_same_is_read_back(void **state)
+{
+	static const char *const numbers[] = { "0.1", "0.30000000000000004", "0.29999999999999993",
+					       "5e-324", "1.7976931348623157e+308" };
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		char text[64];
+		(void)snprintf(text, sizeof(text), "{\"a\":%s}", numbers[i]);
+		AUTO_DOC doc = parsed(text);
+		CLEANUP(buffer_finish) struct buffer b = BUFFER_INIT(100);
+		assert_int_equal(json_append_value(&b, json_root(doc)), 0);
+		AUTO_DOC again = parsed(b.data);
+		assert_true(json_equal(json_root(doc), json_root(again)));
+	}
+}
+
+/* Beginning with the short of two: more than sixteen keys, deep nesting, something to mend. */
+static void out_of_memory_is_said_and_leaves_nothing_behind(void **state)
+{
+	static const char *const texts[] = {
+		"{\"a\":[1,{\"b\":\"c\"}]}",
+		"{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8,\"i\":9,"
+		"\"j\":0,\"k\":1,\"l\":2,\"m\":3,\"n\":4,\"o\":5,\"p\":6,\"q\":\"\\u0000\"}",
+		"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
+		"[["
+		"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		char text[400];
+		(void)snprintf(text, sizeof(text), "%s%s", i == 2 ? "{\"a\":" : "", texts[i]);
+		int sound = outcome_of(text, strlen(text));
+		assert_int_equal(sound, i == 2 ? JSON_NOT_ONE_OBJECT : 0);
+		long n = 1;
+		for (bool hit = true; hit; n++) {
+			struct json_doc *doc = NULL;
+			scarce_begin(n);
+			int r = json_parse(text, strlen(text), &doc);
+			hit = scarce_end();
+			assert_int_equal(r, hit ? -ENOMEM : sound);
+			assert_true((r == 0) == (doc != NULL));
+			json_doc_free(doc);
+		}
+		assert_true(n > 2);
+	}
 }
 
 int main(void)
@@ -678,6 +737,8 @@ int main(void)
 		cmocka_unit_test(mends_nul_and_lone_surrogates_in_free_text),
 		cmocka_unit_test(does_not_touch_the_callers_text),
 		cmocka_unit_test(compares_values),
+		cmocka_unit_test(writes_numbers_so_that_the_same_is_read_back),
+		cmocka_unit_test(out_of_memory_is_said_and_leaves_nothing_behind),
 		cmocka_unit_test(knows_utf8),
 		cmocka_unit_test(writes_strings_that_any_reader_takes),
 		cmocka_unit_test(writes_all_of_a_string_or_nothing),

@@ -2,6 +2,9 @@
  * That order and repetition change nothing is shown in test_ledger_order.c. */
 #include "ledger_world.h"
 
+#include "ledger_internal.h"
+#include "scarce.h"
+
 static struct world w;
 
 /* Folds the lines in their order, long after the last, unless now_ms is set by SETTLE_AT. */
@@ -420,6 +423,17 @@ static void of_loose_events_at_one_instant_the_greater_id_is_later_and_a_forgott
 	expect_run("sbx@2026-11-22T10:00:01.000Z", 1000, 3000, LEDGER_END_TIMEOUT);
 }
 
+static void of_facts_whose_ids_are_forgotten_the_one_stored_later_is_later(void **state)
+{
+	SETTLE({ EVENT_CREATED, 1000 }, { EVENT_PAUSED, 2000 });
+	w.n = 0;
+	const struct ledger_mark a = { T0, 1 }, b = { T0, 2 };
+	assert_int_equal(ledger_mark_compare(&w.sandbox, a, b), -1);
+	assert_int_equal(ledger_mark_compare(&w.sandbox, b, a), 1);
+	assert_int_equal(ledger_mark_compare(&w.sandbox, a, a), 0);
+	ledger_sandbox_finish(NULL);
+}
+
 static void of_loose_ends_at_one_instant_the_lesser_id_comes_first(void **state)
 {
 	SETTLE({ EVENT_PAUSED, 2000, .id = "b" }, { EVENT_KILLED, 2000, .id = "a" },
@@ -767,8 +781,7 @@ static void a_stored_run_that_is_not_derived_any_more_is_gone(void **state)
 	assert_int_equal(w.sandbox.n_runs, 2);
 	assert_string_equal(w.sandbox.runs[1].id, "sbx@2026-11-22T10:00:01.300Z");
 	assert_true(w.sandbox.runs[1].gone);
-	assert_null(
-		ledger_run_named(&w.sandbox, SPAN_LITERAL("sbx@2026-11-22T10:00:01.300Z"), false));
+	assert_ptr_equal(ledger_run_at(&w.sandbox, T0 + 1400), &w.sandbox.runs[0]);
 	assert_int_equal(w.sandbox.n_loose, 2);
 	assert_int_equal(w.sandbox.n_loose_stored, 1);
 }
@@ -815,11 +828,64 @@ static void a_run_that_was_never_stored_goes_without_a_trace(void **state)
 
 static void every_name_is_that_of_the_views(void **state)
 {
-	assert_string_equal(ledger_state_name(LEDGER_UNKNOWN), "unknown");
-	assert_string_equal(ledger_state_name(LEDGER_RUNNING), "running");
-	assert_string_equal(ledger_end_kind_name(LEDGER_END_NEXT_START), "next_start");
-	assert_string_equal(ledger_end_kind_name(LEDGER_END_MAX_RUN), "max_run");
-	assert_string_equal(ledger_cost_source_name(LEDGER_COST_COMPUTED), "computed");
+	static const char *const states[] = { [LEDGER_UNKNOWN] = "unknown",
+					      [LEDGER_RUNNING] = "running",
+					      [LEDGER_PAUSED] = "paused",
+					      [LEDGER_KILLED] = "killed" };
+	static const char *const ends[] = {
+		[LEDGER_OPEN] = "open",		  [LEDGER_END_PAUSED] = "paused",
+		[LEDGER_END_KILLED] = "killed",	  [LEDGER_END_NEXT_START] = "next_start",
+		[LEDGER_END_TIMEOUT] = "timeout", [LEDGER_END_MAX_RUN] = "max_run"
+	};
+	static const char *const sources[] = { [LEDGER_COST_UNKNOWN] = "unknown",
+					       [LEDGER_COST_REPORTED] = "reported",
+					       [LEDGER_COST_ESTIMATED] = "estimated",
+					       [LEDGER_COST_COMPUTED] = "computed" };
+	for (size_t i = 0; i < ARRAY_SIZE(states); i++)
+		assert_string_equal(ledger_state_name((enum ledger_state)i), states[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		assert_string_equal(ledger_end_kind_name((enum ledger_end_kind)i), ends[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
+		assert_string_equal(ledger_cost_source_name((enum ledger_cost_source)i),
+				    sources[i]);
+}
+
+/* Applies and settles, one allocation failing each time; what failed is done again, as the fold
+ * does.
+ */
+static void expect_same_when_memory_is_short(void)
+{
+	char expected[4096], got[4096];
+	world_describe(&w, expected, sizeof(expected));
+	long n = 1;
+	for (bool hit = true; hit; n++) {
+		world_fresh(&w);
+		scarce_begin(n);
+		int r = 0;
+		for (size_t i = 0; i < w.n && r == 0; i++)
+			r = world_try(&w, i);
+		if (r == 0)
+			r = ledger_settle(&w.sandbox, &w.terms, w.now_ms);
+		hit = scarce_end();
+		assert_int_equal(r, hit ? -ENOMEM : 0);
+		for (size_t i = 0; i < w.n; i++)
+			world_apply(&w, i);
+		world_settle(&w);
+		world_describe(&w, got, sizeof(got));
+		assert_string_equal(got, expected);
+	}
+	assert_true(n > 4);
+}
+
+static void out_of_memory_nothing_is_counted_twice_or_lost(void **state)
+{
+	SETTLE({ EVENT_CREATED, 0, .run = "a", .metadata = "{}" }, { EVENT_CREATED, 10 },
+	       { EVENT_KILLED, 2000, .run = "a", .report = REPORT(0, 2000) },
+	       { EVENT_KILLED, 3000 });
+	expect_same_when_memory_is_short();
+	SETTLE({ EVENT_CREATED, 0 }, { EVENT_PAUSED, 1000 }, { EVENT_RESUMED, 2000 },
+	       { EVENT_PAUSED, 3000 }, { EVENT_RESUMED, 4000 }, { EVENT_PAUSED, 5000 });
+	expect_same_when_memory_is_short();
 }
 
 /* Executions ---------------------------------------------------------------------------------- */
@@ -956,6 +1022,8 @@ int main(void)
 		cmocka_unit_test_teardown(
 			of_loose_events_at_one_instant_the_greater_id_is_later_and_a_forgotten_one,
 			tear_down),
+		cmocka_unit_test_teardown(
+			of_facts_whose_ids_are_forgotten_the_one_stored_later_is_later, tear_down),
 		cmocka_unit_test_teardown(of_loose_ends_at_one_instant_the_lesser_id_comes_first,
 					  tear_down),
 		cmocka_unit_test_teardown(an_executors_created_opens_no_second_run, tear_down),
@@ -1019,6 +1087,8 @@ int main(void)
 					  tear_down),
 		cmocka_unit_test_teardown(runs_have_moved_when_the_only_one_is_gone, tear_down),
 		cmocka_unit_test_teardown(a_run_that_was_never_stored_goes_without_a_trace,
+					  tear_down),
+		cmocka_unit_test_teardown(out_of_memory_nothing_is_counted_twice_or_lost,
 					  tear_down),
 		cmocka_unit_test_teardown(every_name_is_that_of_the_views, tear_down),
 		cmocka_unit_test_teardown(an_execution_costs_what_its_sender_says, tear_down),

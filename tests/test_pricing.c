@@ -87,6 +87,14 @@ static void says_when_a_cost_does_not_fit(void **state)
 	assert_int_equal(pricing_cost((struct pricing_rates) { dear, dear }, INT64_MAX, INT64_MAX,
 				      INT64_MAX, &nanousd),
 			 -ERANGE);
+	const int64_t one = 1;
+	assert_int_equal(pricing_cost((struct pricing_rates) { one << 55, INT64_MAX }, 1,
+				      3 * (one << 60), INT64_MAX, &nanousd),
+			 -ERANGE);
+	/* 64 below 2^127: only rounding leaves them. */
+	assert_int_equal(pricing_cost((struct pricing_rates) { one << 59, INT64_MAX }, 1,
+				      (one << 58) - 1, 64, &nanousd),
+			 -ERANGE);
 	assert_true(nanousd == -1);
 }
 

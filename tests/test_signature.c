@@ -3,13 +3,19 @@
  */
 #include "signature.h"
 
+#include "scarce.h"
+#include "signature_text.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include <cmocka.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
 
 #define SECRET "test-signature-secret"
 #define NOW 1700000000
@@ -143,6 +149,19 @@ static void accepts_the_forms_of_hmac_and_nothing_else(void **state)
 	expect_forms(SIGNATURE_HMAC_SHA256, cases, ARRAY_SIZE(cases));
 }
 
+static void takes_hexadecimal_digits_and_not_their_neighbours(void **state)
+{
+	for (size_t at = 0; at < 2; at++) {
+		for (const char *c = "/:@G`g"; *c; c++) {
+			char header[] = HMAC_HEX;
+			struct signature_match match;
+			header[at] = *c;
+			assert_int_equal(verify_header(SIGNATURE_HMAC_SHA256, header, &match),
+					 SIGNATURE_MALFORMED);
+		}
+	}
+}
+
 static void accepts_any_good_entry_of_a_standard_webhooks_header(void **state)
 {
 	static const struct form_case cases[] = {
@@ -188,6 +207,7 @@ static void agrees_with_the_published_vector_of_standard_webhooks(void **state)
 
 static void refuses_a_webhook_id_that_is_not_plain(void **state)
 {
+	assert_false(signature_text_is_id(SPAN_LITERAL("")));
 	static const struct {
 		const char *id;
 		int outcome;
@@ -221,6 +241,8 @@ static void refuses_a_webhook_id_that_is_not_plain(void **state)
 
 static void refuses_a_webhook_timestamp_that_is_not_a_number(void **state)
 {
+	int64_t none;
+	assert_false(signature_text_read_timestamp(SPAN_LITERAL(""), &none));
 	static const struct {
 		const char *timestamp;
 		int outcome;
@@ -546,9 +568,138 @@ static void hashes_compares_and_draws_bytes(void **state)
 	assert_false(signature_equal(span_of("toke"), span_of("token")));
 	assert_false(signature_equal(SPAN_ABSENT, SPAN_ABSENT));
 	assert_false(signature_equal(SPAN_ABSENT, span_of("")));
+	assert_false(signature_equal(span_of(""), SPAN_ABSENT));
 	assert_int_equal(signature_random(drawn[0], 32), 0);
 	assert_int_equal(signature_random(drawn[1], 32), 0);
 	assert_memory_not_equal(drawn[0], drawn[1], 32);
+}
+
+/* A kernel that interrupts, gives little, or refuses. */
+static int random_calls; /* 0: as it is */
+ssize_t __real_getrandom(void *bytes, size_t len, unsigned int flags);
+ssize_t __wrap_getrandom(void *bytes, size_t len, unsigned int flags);
+
+ssize_t __wrap_getrandom(void *bytes, size_t len, unsigned int flags)
+{
+	switch (random_calls ? random_calls++ : 0) {
+	case 0:
+		return __real_getrandom(bytes, len, flags);
+	case 1:
+		errno = EINTR;
+		return -1;
+	case 2:
+		memset(bytes, 'r', 5);
+		return 5;
+	default:
+		errno = EPERM;
+		return -1;
+	}
+}
+
+static void draws_all_the_bytes_or_says_that_it_could_not(void **state)
+{
+	char bytes[8] = "";
+	random_calls = 1;
+	assert_int_equal(signature_random(bytes, 5), 0);
+	assert_memory_equal(bytes, "rrrrr", 6);
+	random_calls = 1;
+	assert_int_equal(signature_random(bytes, 8), -EIO);
+	random_calls = 0;
+}
+
+static void *openssl_malloc(size_t size, const char *file, int line)
+{
+	return scarce_fails() ? NULL : __real_malloc(size);
+}
+
+static void *openssl_realloc(void *old, size_t size, const char *file, int line)
+{
+	return scarce_fails() ? NULL : __real_realloc(old, size);
+}
+
+static void openssl_free(void *bytes, const char *file, int line)
+{
+	free(bytes);
+}
+
+static int load_sign_and_verify(enum signature_scheme scheme, struct signature_match *ret_match)
+{
+	AUTO_KEYRING keyring = NULL;
+	char header[SIGNATURE_TEXT_MAX];
+	const char secrets[] = "a-first-secret-that-is-long-enough-for-a-name\n" SECRET;
+	int r = signature_keyring_new(scheme, secrets, strlen(secrets), &keyring);
+	if (r < 0)
+		return r;
+	struct signature_input input = input_for(scheme, NULL);
+	r = signature_sign(keyring, 2, &input, header);
+	if (r < 0)
+		return r;
+	input.signature = span_of(header);
+	return signature_verify(keyring, &input, ret_match);
+}
+
+/* Accepted or not judged, never refused: a sender that is told 401 would not come again. OpenSSL
+ * does without some of what it asks for. */
+static void out_of_memory_nothing_is_judged(void **state)
+{
+	for (int scheme = SIGNATURE_E2B; scheme <= SIGNATURE_STANDARD_WEBHOOKS; scheme++) {
+		struct signature_match match = { 0 };
+		assert_int_equal(load_sign_and_verify((enum signature_scheme)scheme, &match), 0);
+		long n = 1;
+		for (bool hit = true; hit; n++) {
+			match = (struct signature_match) { 0 };
+			scarce_begin(n);
+			int r = load_sign_and_verify((enum signature_scheme)scheme, &match);
+			hit = scarce_end();
+			if (r > 0 || (r < 0 && !hit) || match.position != (r == 0 ? 2 : 0))
+				fail_msg("scheme %d, allocation %ld: %d", scheme, n, r);
+		}
+		assert_true(n > 10);
+	}
+}
+
+/* An OpenSSL that refuses: so does one whose FIPS provider failed its self-test. */
+static long refusal; /* calls up to the one that is refused; 0: none is */
+
+static bool refuses(void)
+{
+	return refusal > 0 && --refusal == 0;
+}
+
+#define REFUSING(name, parameters, arguments)                                                      \
+	int __real_##name parameters;                                                              \
+	int __wrap_##name parameters;                                                              \
+	int __wrap_##name parameters                                                               \
+	{                                                                                          \
+		return refuses() ? 0 : __real_##name arguments;                                    \
+	}
+REFUSING(EVP_DigestInit_ex2, (EVP_MD_CTX * c, const EVP_MD *type, const OSSL_PARAM *params),
+	 (c, type, params))
+REFUSING(EVP_DigestUpdate, (EVP_MD_CTX * c, const void *bytes, size_t len), (c, bytes, len))
+REFUSING(EVP_DigestFinal_ex, (EVP_MD_CTX * c, unsigned char *ret, unsigned int *ret_len),
+	 (c, ret, ret_len))
+REFUSING(EVP_MAC_init,
+	 (EVP_MAC_CTX * c, const unsigned char *key, size_t len, const OSSL_PARAM *params),
+	 (c, key, len, params))
+REFUSING(EVP_MAC_update, (EVP_MAC_CTX * c, const unsigned char *bytes, size_t len), (c, bytes, len))
+REFUSING(EVP_MAC_final, (EVP_MAC_CTX * c, unsigned char *ret, size_t *ret_len, size_t max),
+	 (c, ret, ret_len, max))
+
+static void without_openssl_nothing_is_judged(void **state)
+{
+	for (int scheme = SIGNATURE_E2B; scheme <= SIGNATURE_STANDARD_WEBHOOKS; scheme++) {
+		long n = 1;
+		for (bool hit = true; hit; n++) {
+			struct signature_match match = { 0 };
+			refusal = n;
+			int r = load_sign_and_verify((enum signature_scheme)scheme, &match);
+			hit = refusal == 0;
+			refusal = 0;
+			assert_int_equal(r, hit ? -EIO : 0);
+			assert_int_equal(match.position, hit ? 0 : 2);
+		}
+		assert_true(n > 10);
+	}
 }
 
 static void *verify_often(void *arg)
@@ -584,6 +735,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(accepts_the_forms_of_e2b_and_nothing_else),
 		cmocka_unit_test(accepts_the_forms_of_hmac_and_nothing_else),
+		cmocka_unit_test(takes_hexadecimal_digits_and_not_their_neighbours),
 		cmocka_unit_test(accepts_any_good_entry_of_a_standard_webhooks_header),
 		cmocka_unit_test(agrees_with_the_published_vector_of_standard_webhooks),
 		cmocka_unit_test(refuses_a_webhook_id_that_is_not_plain),
@@ -605,7 +757,12 @@ int main(void)
 		cmocka_unit_test(signs_as_the_senders_of_each_scheme_do),
 		cmocka_unit_test(knows_schemes_and_forms_by_name),
 		cmocka_unit_test(hashes_compares_and_draws_bytes),
+		cmocka_unit_test(draws_all_the_bytes_or_says_that_it_could_not),
+		cmocka_unit_test(out_of_memory_nothing_is_judged),
+		cmocka_unit_test(without_openssl_nothing_is_judged),
 		cmocka_unit_test(threads_may_share_a_keyring),
 	};
+	if (CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) != 1)
+		return 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
