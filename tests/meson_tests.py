@@ -32,10 +32,11 @@ def main():
     build = args.build
     chosen = args.programs or ["--suite", "unit", "--suite", "corpus"]
     how = ["--wrapper", VALGRIND, "--timeout-multiplier", "10"] if args.valgrind else []
+    extra = {"HOOKD_VALGRIND": "1"} if args.valgrind else {}
     log = build / ("meson-logs/testlog-valgrind.json" if args.valgrind else "meson-logs/testlog.json")
     log.unlink(missing_ok=True)
     run = subprocess.run(["meson", "test", "-C", str(build), "--no-rebuild", *how, *chosen],
-                         env={**SANITIZERS, **os.environ}, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+                         env={**SANITIZERS, **extra, **os.environ}, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if not log.exists():
         print(run.stdout + run.stderr)
         print("0 passed, 1 failed")
