@@ -20,7 +20,7 @@ SANITIZERS = {
     "TSAN_OPTIONS": "second_deadlock_stack=1:history_size=4",
 }
 VALGRIND = ("valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite"
-            " --num-callers=30 --fair-sched=yes --child-silent-after-fork=yes")
+            " --num-callers=30 --fair-sched=yes --child-silent-after-fork=yes --vgdb=no")
 
 
 def main():

@@ -51,7 +51,7 @@ class Result(unittest.TestResult):
 
 
 VALGRIND = ("valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite"
-            " --num-callers=30 --fair-sched=yes --child-silent-after-fork=yes")
+            " --num-callers=30 --fair-sched=yes --child-silent-after-fork=yes --vgdb=no")
 
 
 def put_under_valgrind(directory, built):
