@@ -13,6 +13,7 @@ packages_for_analysis='clang-tidy clang-tools'
 servers_to_test='nginx caddy prometheus prometheus-alertmanager'
 packages_to_test="$packages_to_test $servers_to_test
 	systemd systemd-container scdoc mandoc bash-completion debhelper dpkg-dev lintian e2fsprogs git"
+packages_for_valgrind='valgrind libc6-dbg'
 
 say() {
 	printf '%s\n' "$*"

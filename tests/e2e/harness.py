@@ -32,13 +32,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOOKD = os.environ.get("HOOKD_BIN", str(ROOT / "build/daemon/e2b-hookd"))
 HOOKCTL = os.environ.get("HOOKCTL_BIN", str(ROOT / "build/daemon/e2b-hookctl"))
 SANITIZED = os.environ.get("HOOKD_SANITIZED") == "1"
+VALGRIND = os.environ.get("HOOKD_VALGRIND") == "1"
+PATIENCE = 15 if VALGRIND else 3 if SANITIZED else 1  # so many times slower the daemon may be
 LONG = os.environ.get("HOOKD_LONG") == "1"
 DELIVERIES = ROOT / "tests/deliveries"
 
 SECRET = "e2e-secret-of-the-e2b-source-0123456789"
 EXECUTOR_SECRET = "e2e-secret-of-the-executors-0123456789"
 DELIVERY_SECRET = "test-signature-secret"  # tests/deliveries are signed with it
-REPORTS = re.compile(r"ERROR: AddressSanitizer|LeakSanitizer|runtime error:|ThreadSanitizer|UndefinedBehavior")
+REPORTS = re.compile(r"ERROR: AddressSanitizer|LeakSanitizer|runtime error:|ThreadSanitizer|UndefinedBehavior"
+                     r"|^==\d+== ", re.MULTILINE)  # the last is valgrind, which speaks only of errors here
 
 
 def plain_only(reason):
@@ -51,7 +54,7 @@ def plain_only(reason):
 
 def until(condition, what, seconds=10):
     """Polls until the condition is true and returns its value; fails after the deadline."""
-    deadline = time.monotonic() + seconds * (3 if SANITIZED else 1)
+    deadline = time.monotonic() + seconds * PATIENCE
     while True:
         value = condition()
         if value:
@@ -309,6 +312,7 @@ class Daemon:
         if SANITIZED:
             variables.setdefault("ASAN_OPTIONS", "detect_leaks=1:halt_on_error=1")
             variables.setdefault("UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1")
+            variables.setdefault("TSAN_OPTIONS", "second_deadlock_stack=1:history_size=4")
         self.process = subprocess.Popen([*wrapper, HOOKD, "-c", str(home.config), *arguments], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=variables,
                                         cwd=home.path, pass_fds=pass_fds)
@@ -348,7 +352,7 @@ class Daemon:
         return self
 
     def wait(self, seconds=30):
-        code = self.process.wait(seconds * (3 if SANITIZED else 1))
+        code = self.process.wait(seconds * PATIENCE)
         self.reader.join(5)
         self.process.stderr.close()
         return code
@@ -469,7 +473,7 @@ class Case(unittest.TestCase):
         """Runs e2b-hookctl; returns stdout (bytes decoded) after judging the exit code."""
         command = [HOOKCTL, *(["-c", str(self.home.config)] if config else []), *map(str, arguments)]
         run = subprocess.run(command, input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL,
-                             capture_output=True, timeout=60)
+                             capture_output=True, timeout=60 * PATIENCE)
         self.ctl_stderr = run.stderr.decode(errors="backslashreplace")
         self.assertIsNone(REPORTS.search(self.ctl_stderr), self.ctl_stderr)
         if code is not None:

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Runs the end-to-end tests: run.py [--long] [--sanitized] [-k WORD] [MODULE…]
+"""Runs the end-to-end tests: run.py [--long] [--sanitized | --valgrind] [-k WORD] [MODULE…]
 
 A module is test_NAME.py here. One line a module, what failed in full; the last line is `N passed, N failed[, N skipped]`.
 --sanitized: the daemon is built with sanitizers; tests about its size and speed are left out.
+--valgrind: daemon and tool run under memcheck; any error or definite leak fails; the same tests are left out.
 """
 import argparse
 import importlib
 import os
 import pathlib
 import sys
+import tempfile
 import time
 import unittest
 
@@ -48,16 +50,36 @@ class Result(unittest.TestResult):
             self.passed += 1
 
 
+VALGRIND = ("valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite"
+            " --num-callers=30 --fair-sched=yes --child-silent-after-fork=yes --vgdb=no")
+
+
+def put_under_valgrind(directory, built):
+    """In place of each program one that becomes valgrind, with the program in it, under the same pid."""
+    for variable, name in (("HOOKD_BIN", "e2b-hookd"), ("HOOKCTL_BIN", "e2b-hookctl")):
+        program = os.path.abspath(os.environ.get(variable, built / name))
+        wrapper = pathlib.Path(directory, name)
+        wrapper.write_text(f'#!/bin/sh\nexec {VALGRIND} "{program}" "$@"\n')
+        wrapper.chmod(0o755)
+        os.environ[variable] = str(wrapper)
+
+
 def main():
     parser = argparse.ArgumentParser(description="End-to-end tests", allow_abbrev=False)
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--sanitized", action="store_true")
+    parser.add_argument("--valgrind", action="store_true")
     parser.add_argument("-k", default="", help="only tests whose name contains this")
     parser.add_argument("modules", nargs="*")
     args = parser.parse_args()
     os.environ["HOOKD_LONG"] = "1" if args.long else "0"
+    args.sanitized |= args.valgrind
     os.environ["HOOKD_SANITIZED"] = "1" if args.sanitized else "0"
+    os.environ["HOOKD_VALGRIND"] = "1" if args.valgrind else "0"
     here = pathlib.Path(__file__).resolve().parent
+    programs = tempfile.TemporaryDirectory(prefix="hookd-valgrind-")
+    if args.valgrind:
+        put_under_valgrind(programs.name, here.parents[1] / "build/daemon")
     sys.path.insert(0, str(here))
     sys.dont_write_bytecode = True
     import harness

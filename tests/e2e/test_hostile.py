@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+import unittest
 
-from harness import LONG, SANITIZED, SECRET, encode, event, exchange, http_connection, plain_only, sign_e2b, until
+from harness import LONG, SANITIZED, SECRET, encode, event, exchange, http_connection, sign_e2b, until
 from test_admin import ADMIN, Admin
 
 CONNECTIONS, SECONDS = (2000, 30) if LONG else (300, 5)
@@ -60,7 +61,7 @@ class Hostile(Admin):
     def memory_peak_kib(self, daemon):
         return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{daemon.pid}/status").read_text()).group(1))
 
-    @plain_only("a bound on time and memory")
+    @unittest.skipIf(SANITIZED and not LONG, "takes its time under a sanitizer")
     def test_honest_deliveries_are_answered_in_time_whatever_strangers_do(self):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 16384), hard))
@@ -87,9 +88,11 @@ class Hostile(Admin):
             print(json.dumps(figures))
         for one in honest:
             self.assertEqual(one.others[:3], [], figures)
-            self.assertGreater(len(one.seconds), 20 * SECONDS, figures)
-            self.assertLess(one.p99(), P99_S, figures)
-        self.assertLess(peak, MEMORY_KIB, figures)
+            if not SANITIZED:  # bounds on time and memory
+                self.assertGreater(len(one.seconds), 20 * SECONDS, figures)
+                self.assertLess(one.p99(), P99_S, figures)
+        if not SANITIZED:
+            self.assertLess(peak, MEMORY_KIB, figures)
         self.judge_answers(told)
         until(lambda: self.page()("e2b_hookd_connections") == 0, "the strangers' connections to end", 30)
         rows = self.home.query("SELECT event_id, sandbox_id FROM events")
@@ -111,7 +114,8 @@ class Hostile(Admin):
             self.assertEqual(set(answers) - allowed[kind] - {"open", "503"}, set(), (kind, answers))
             self.assertGreater(sum(answers.values()), 0, kind)
         for kind in ("bad_chunks", "length_and_coding", "pipelined", "huge_head"):
-            self.assertEqual(told[kind].get("open", 0), 0, (kind, told[kind]))
+            if not SANITIZED:  # else rounds are hardly begun when the time is up
+                self.assertEqual(told[kind].get("open", 0), 0, (kind, told[kind]))
 
     def test_many_connections_of_one_address_can_be_limited(self):
         daemon = self.start(admin=ADMIN, server={"max_connections_per_ip": 5, "trusted_proxies": "127.0.0.9/32"})
