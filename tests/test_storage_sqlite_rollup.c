@@ -51,11 +51,12 @@ static void hours_and_days_before_1970_are_as_long_as_others(void **state)
 	assert_int_equal(book(w->s, 0, 2, 1), 0);
 	assert_int_equal(storage_sqlite_rollup_flush(w->s), 0);
 	assert_int_equal(storage_commit(w->s), 0);
-	expect_rows(w,
-		    "SELECT hour_at, runtime_ms, cost_nanousd, runs_ended FROM cost_hourly"
-		    " ORDER BY time",
-		    "1969-12-31T22:00:00.000Z|1800000|1800|0\n1969-12-31T23:00:00.000Z|3600000|3600|0\n"
-		    "1970-01-01T00:00:00.000Z|1800000|1800|1");
+	expect_rows(
+		w,
+		"SELECT hour_at, runtime_ms, cost_nanousd, runs_ended FROM cost_hourly"
+		" ORDER BY time",
+		"1969-12-31T22:00:00.000Z|1800000|1800|0\n1969-12-31T23:00:00.000Z|3600000|3600|0\n"
+		"1970-01-01T00:00:00.000Z|1800000|1800|1");
 	expect_rows(w, "SELECT day, runtime_ms FROM cost_daily ORDER BY time",
 		    "1969-12-31|5400000\n1970-01-01|1800000");
 }
@@ -72,6 +73,38 @@ static void what_is_taken_back_leaves_no_trace(void **state)
 	}
 	expect_rows(w, "SELECT count(*) FROM cost_daily WHERE runtime_ms OR cost_nanousd", "0");
 	expect_rows(w, "SELECT count(*) FROM template_hourly WHERE executions OR startups", "0");
+}
+
+/* A second at the start of an hour, for five thousand million dollars. */
+static struct ledger_account dear_run(int hour)
+{
+	struct ledger_account run = run_of_1969;
+	run.started_ms = hour * INT64_C(3600000);
+	run.ended_ms = run.started_ms + 1000;
+	run.runtime_ms = 1000;
+	run.cost_nanousd = INT64_C(5000000000000000000);
+	run.vcpu_count = 5000000;
+	run.rates = (struct pricing_rates) { INT64_C(1000000000000000000), 0 };
+	return run;
+}
+
+static void sums_that_would_run_over_refuse_the_run(void **state)
+{
+	struct world *w = *state;
+	const struct ledger_account dear = dear_run(1), dear_later = dear_run(5);
+	struct ledger_account endless = run_of_1969;
+	endless.runtime_ms = INT64_MAX;
+	assert_int_equal(storage_sqlite_book_run(w->s, &dear, 1), 0);
+	assert_int_equal(storage_sqlite_book_run(w->s, &dear, 1), -ERANGE);
+	storage_sqlite_rollup_forget(w->s);
+	/* The template's sum has room again, that of the hour has not. */
+	assert_int_equal(storage_sqlite_book_run(w->s, &dear, 1), 0);
+	assert_int_equal(storage_sqlite_book_run(w->s, &dear_later, -1), 0);
+	assert_int_equal(storage_sqlite_book_run(w->s, &dear, 1), -ERANGE);
+	storage_sqlite_rollup_forget(w->s);
+	assert_int_equal(storage_sqlite_book_run(w->s, &endless, 1), 0);
+	assert_int_equal(storage_sqlite_book_run(w->s, &endless, 1), -ERANGE);
+	storage_sqlite_rollup_forget(w->s);
 }
 
 /* The table grows when half of it is taken: at every booking once, for each of them. */
@@ -108,6 +141,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(hours_and_days_before_1970_are_as_long_as_others),
 		TEST(what_is_taken_back_leaves_no_trace),
+		TEST(sums_that_would_run_over_refuse_the_run),
 		TEST(out_of_memory_a_booking_says_so_and_what_was_booked_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
