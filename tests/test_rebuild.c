@@ -6,6 +6,11 @@
 #include "rebuild.h"
 
 #define PLAIN "[source e2b]\npath = /e2b\n"
+#ifdef __SANITIZE_ADDRESS__
+#define STRIDE 13
+#else
+#define STRIDE 3
+#endif
 #define STEPS_MAX 1000
 
 static const char *const left_over =
@@ -113,7 +118,7 @@ static void ends_whichever_call_of_the_disk_fails(void **state)
 	begin_some(w);
 	CLEANUP_FREE char *ledger = ledger_of(w);
 	int kept = begin_listening();
-	for (long n = 1; n < 200; n += 3) {
+	for (long n = 1; n < 200; n += STRIDE) {
 		struct rebuild *r = new_requested(w);
 		disk_break(n, EIO, false);
 		for (int i = 0; rebuild_has_work(r); i++) {
