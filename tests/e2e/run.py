@@ -9,6 +9,7 @@ import argparse
 import importlib
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import time
@@ -72,6 +73,9 @@ def main():
     parser.add_argument("-k", default="", help="only tests whose name contains this")
     parser.add_argument("modules", nargs="*")
     args = parser.parse_args()
+    # A shell starts what it puts into the background with these ignored, and every program below would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     os.environ["HOOKD_LONG"] = "1" if args.long else "0"
     args.sanitized |= args.valgrind
     os.environ["HOOKD_SANITIZED"] = "1" if args.sanitized else "0"
