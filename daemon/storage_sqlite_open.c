@@ -249,7 +249,7 @@ static int apply_settings(struct storage *s, char error[static STORAGE_ERROR_MAX
 		s,
 		"PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON;"
 		"PRAGMA trusted_schema=OFF; PRAGMA secure_delete=OFF; PRAGMA wal_autocheckpoint=0;"
-		"PRAGMA cache_size=-6144; PRAGMA "
+		"PRAGMA cache_size=-5120; PRAGMA "
 		"synchronous=FULL");
 	if (r == 0)
 		r = pragma_number(s, "PRAGMA synchronous", &value);

@@ -308,6 +308,8 @@ class Bench:
         target = self.directory / "full.db"
         print(f"copying {self.args.store}", file=sys.stderr, flush=True)
         shutil.copyfile(self.args.store, target)
+        with target.open("rb") as copy:
+            os.fsync(copy.fileno())  # or the first rounds compete with it for the disk
         return target
 
     def other_store(self):
