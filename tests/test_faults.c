@@ -33,7 +33,7 @@ static long count_calls(void)
 
 #define ON_DISK(what, which, errno_)                                                               \
 	{                                                                                          \
-		.name = what, .kinds = which, .error = errno_, .begin = begin_disk_fault,          \
+		.name = (what), .kinds = (which), .error = (errno_), .begin = begin_disk_fault,    \
 		.end = disk_mend, .failed = count_failed, .calls = count_calls                     \
 	}
 
