@@ -201,6 +201,7 @@ struct storage {
 	int checkpoint_frames; /* with so many the log is moved into the database */
 	int wal_frames; /* in the write-ahead log after the last commit */
 	int64_t change_seq; /* of the open transaction; 0: none given yet */
+	int64_t ledger_changes; /* since it was opened */
 	/* What the store holds, the open transaction included; and before it, for a rollback. */
 	struct storage_state {
 		struct storage_position position; /* with stored_seq, the latest given */

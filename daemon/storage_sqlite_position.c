@@ -52,11 +52,17 @@ int64_t storage_sqlite_change_seq(struct storage *s)
 	return s->change_seq;
 }
 
+int64_t storage_ledger_changes(const struct storage *s)
+{
+	return s->ledger_changes;
+}
+
 int storage_set_folded(struct storage *s, int64_t seq)
 {
 	int r = storage_sqlite_rollup_flush(s);
 	if (r < 0 || s->target != STORAGE_LIVE)
 		return r; /* the shadow's watermark is the rebuild's own affair */
+	s->ledger_changes++;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_POSITION_FOLDED);
 	r = storage_sqlite_bind(s, statement, "iiii", seq, s->change_seq, seq, seq);
 	if (r == 0)

@@ -80,6 +80,7 @@ int storage_prune_events(struct storage *s, int64_t before_s, size_t n, size_t *
 			 int64_t *ret_last_s)
 {
 	struct old_event old[STORAGE_PRUNE_MAX];
+	s->ledger_changes++;
 	int r = read_old_events(s, before_s, old, base_min_size(n, ARRAY_SIZE(old)), ret_n);
 	for (size_t i = 0; i < *ret_n && r == 0; i++) {
 		*ret_last_s = old[i].time_s;
@@ -169,6 +170,7 @@ int storage_prune_sandbox(struct storage *s, int64_t before_s, bool *ret_found, 
 {
 	char id[EVENT_ID_MAX + 1];
 	*ret_gone = false;
+	s->ledger_changes++;
 	int r = oldest_sandbox(s, before_s, id);
 	*ret_found = r == 1;
 	if (r <= 0)

@@ -183,6 +183,7 @@ static int tell_planner(struct storage *s)
 
 int storage_shadow_swap(struct storage *s)
 {
+	s->ledger_changes++;
 	int r = exec(
 		s,
 		"PRAGMA legacy_alter_table = ON"); /* views keep the names they were written with */

@@ -188,6 +188,9 @@ MUST_CHECK int storage_set_folded(struct storage *s, int64_t seq);
 MUST_CHECK int storage_set_horizon(struct storage *s, int64_t horizon_unix_s);
 MUST_CHECK int storage_set_trying(struct storage *s, int64_t seq, int64_t count); /* 0, 0: none */
 MUST_CHECK int storage_skip(struct storage *s, int64_t seq, const char *why);
+/* Another number after every change to the live ledger, kept or rolled back: what was loaded before
+ * may be old. */
+int64_t storage_ledger_changes(const struct storage *s);
 /* Ids of sandboxes with a run whose missing end has come true; at most n. Returned in one
  * allocation each, caller frees. */
 MUST_CHECK int storage_due_sandboxes(struct storage *s, int64_t now_ms, char **ret_ids, size_t n,
