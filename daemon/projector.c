@@ -256,6 +256,48 @@ static int fold_cautiously(struct projector *p, const struct storage_position *a
 	return r;
 }
 
+/* Goes on with the slice, or begins one. */
+static void aim_slice(struct projector *p, int64_t after_seq, int64_t budget_us, size_t events_max)
+{
+	projector_slice_begin(p, after_seq);
+	p->deadline_us = clock_mono_us() + budget_us;
+	p->left = base_min_size(events_max, SLICE_MAX);
+	p->left -= base_min_size(p->left, p->n_taken);
+}
+
+/* What is not the store's failure is an event's: which one's, will show. */
+static int blame(struct projector *p, const struct storage_position *at, int r)
+{
+	if (r == 0 || storage_is_failure(r))
+		return r;
+	projector_complain(p, "the ledger failed on an event", at->folded_seq + 1, r);
+	be_cautious(p, at);
+	return 0;
+}
+
+int projector_gather(struct projector *p, int64_t events_min, int64_t budget_us, size_t events_max)
+{
+	struct storage_position at;
+	int r = storage_position(p->s, &at);
+	if (r < 0 || at.folded_seq < p->cautious_until_seq)
+		return r;
+	aim_slice(p, at.folded_seq, budget_us, events_max);
+	if (p->left == 0 || at.stored_seq - p->last_seq < events_min)
+		return 0;
+	/* Nothing is written but names that are new; else it is a transaction for reading. */
+	r = storage_begin(p->s, true);
+	if (r < 0)
+		return r;
+	r = apply_offered(p);
+	if (r >= 0)
+		r = storage_commit(p->s);
+	if (r < 0) {
+		projector_roll_back(p);
+		projector_slice_drop(p);
+	}
+	return blame(p, &at, r);
+}
+
 int projector_step(struct projector *p, int64_t budget_us, size_t events_max, bool *ret_more)
 {
 	struct storage_position at;
@@ -263,19 +305,15 @@ int projector_step(struct projector *p, int64_t budget_us, size_t events_max, bo
 	int r = storage_position(p->s, &at);
 	if (r < 0 || at.folded_seq >= at.stored_seq)
 		return r;
-	p->deadline_us = clock_mono_us() + budget_us;
 	if (at.folded_seq < p->cautious_until_seq) {
 		r = fold_cautiously(p, &at, ret_more);
 	} else {
-		p->left = base_min_size(events_max, SLICE_MAX);
+		aim_slice(p, at.folded_seq, budget_us, events_max);
 		r = projector_fold_slice(p, at.folded_seq, projector_slice_take, ret_more);
 	}
-	if (r == 0 || storage_is_failure(r))
-		return r;
-	projector_complain(p, "the ledger failed on an event", at.folded_seq + 1, r);
-	be_cautious(p, &at);
-	*ret_more = true;
-	return 0;
+	if (r < 0 && !storage_is_failure(r))
+		*ret_more = true;
+	return blame(p, &at, r);
 }
 
 /* Skipped events ---------------------------------------------------------- */

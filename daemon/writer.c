@@ -25,6 +25,8 @@
  * for longer. */
 #define FOLD_US 20000
 #define FOLD_EVENTS 1536
+#define GATHER_US 2000
+#define GATHER_EVENTS 8 /* fewer are not worth a transaction */
 #define FOLD_EVERY_MS 200 /* fewer wait so long for more */
 #define ASIDE_US 3000
 #define TICK_MS 1000
@@ -568,6 +570,12 @@ static void note_slice(struct writer *w, enum writer_slice what, int64_t begun_u
 	slices->longest_us = base_max_i64(slices->longest_us, us);
 }
 
+static void pause_folding(struct writer *w, int r, int64_t now_ms)
+{
+	complain(w, "the ledger could not be written", r);
+	w->retry_fold_ms = now_ms + RETRY_MS;
+}
+
 static void fold(struct writer *w, int64_t now_ms)
 {
 	int64_t begun_us = clock_mono_us();
@@ -575,10 +583,16 @@ static void fold(struct writer *w, int64_t now_ms)
 	note_slice(w, WRITER_SLICE_FOLD, begun_us);
 	w->last_fold_ms = now_ms;
 	if (r < 0) {
-		complain(w, "the ledger could not be written", r);
-		w->retry_fold_ms = now_ms + RETRY_MS;
+		pause_folding(w, r, now_ms);
 		w->more_to_fold = false;
 	}
+}
+
+static void gather(struct writer *w, int64_t now_ms)
+{
+	int r = projector_gather(w->projector, GATHER_EVENTS, GATHER_US, FOLD_EVENTS);
+	if (r < 0)
+		pause_folding(w, r, now_ms);
 }
 
 static bool has_work_aside(const struct writer *w)
@@ -609,7 +623,8 @@ static int64_t unfolded(struct writer *w)
 	return storage_position(w->s, &at) < 0 ? 0 : at.stored_seq - at.folded_seq;
 }
 
-/* Folding can wait for more events, but not long; what one slice left over does not wait. */
+/* Folding can wait for more events, but not long; what one slice left over does not wait. What waits
+ * is applied meanwhile, unless work aside would change the ledger beneath it. */
 static void fold_if_due(struct writer *w, int64_t now_ms)
 {
 	int64_t pending = unfolded(w);
@@ -618,6 +633,8 @@ static void fold_if_due(struct writer *w, int64_t now_ms)
 	w->more_to_fold = false;
 	if (pending > 0 && due)
 		fold(w, now_ms);
+	else if (pending > 0 && !has_work_aside(w))
+		gather(w, now_ms);
 }
 
 /* Reading only: nothing is late when it fails, and it is not tried again. */

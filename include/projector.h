@@ -24,6 +24,11 @@ void projector_set_config(struct projector *p, const struct config *config);
 void projector_offer(struct projector *p, int64_t seq, const struct storage_delivery *delivery,
 		     struct ingest_result *judged);
 
+/* Begins the next slice: applies to it what was offered, in memory, so that its step has less to do
+ * while intake waits. Up to `events_max` in all, for at most `budget_us`; nothing if fewer than
+ * `events_min` are new. Results as of step. */
+MUST_CHECK int projector_gather(struct projector *p, int64_t events_min, int64_t budget_us,
+				size_t events_max);
 /* Folds one slice of at most `budget_us` or `events_max`. *ret_more: there is more to do now. A
  * negative result is a storage failure: nothing was changed, try again later. */
 MUST_CHECK int projector_step(struct projector *p, int64_t budget_us, size_t events_max,

@@ -262,6 +262,27 @@ static UNUSED void tell(struct world *w, struct told t)
 	assert_int_equal(put_told(w, t), STORAGE_STORED);
 }
 
+/* Tells the projector of what was put last, as the writer does. */
+static UNUSED void offer(struct world *w, const struct parcel *p)
+{
+	static const struct ingest_policy all;
+	struct ingest_result *read = ingest_result_new();
+	assert_non_null(read);
+	assert_int_equal(ingest_judge_body(read, &all, NULL, p->delivery.body,
+					   p->delivery.received_unix_ms, 0),
+			 0);
+	projector_offer(w->p, storage_stored_seq(w->s), &p->delivery, read);
+	ingest_result_unref(read);
+}
+
+static UNUSED void put_and_offer_story(struct world *w, const char *name)
+{
+	PARCEL p;
+	init_story(&p, name);
+	assert_int_equal(put(w, &p), STORAGE_STORED);
+	offer(w, &p);
+}
+
 /* Reading back ------------------------------------------------------------ */
 
 static UNUSED sqlite3 *begin_reading(const struct world *w)

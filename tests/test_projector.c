@@ -138,6 +138,17 @@ static void tells_of_senders_that_name_no_run(void **state)
 		    "owr0zloz2pdht3b5|killed|1|-");
 }
 
+static void prune_until(struct world *w, int64_t unix_s)
+{
+	size_t n = 1;
+	int64_t last_s;
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_set_horizon(w->s, unix_s), 0);
+	while (n > 0)
+		assert_int_equal(storage_prune_events(w->s, unix_s, 64, &n, &last_s), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+}
+
 /* Exactly once ------------------------------------------------------------ */
 
 static void comes_to_the_same_in_any_order_and_slicing(void **state)
@@ -166,6 +177,119 @@ static void comes_to_the_same_in_any_order_and_slicing(void **state)
 		(void)end_world(&other_state);
 		assert_string_equal(is, expected);
 	}
+}
+
+/* Slices of up to ten that are gathered as the events come; what is gathered does not show. */
+static void comes_to_the_same_when_it_gathers(void **state)
+{
+	struct world *w = *state;
+	fold_stories(w, 0, ARRAY_SIZE(stories));
+	CLEANUP_FREE char *expected = ledger_of(w);
+	for (size_t every = 1; every < 5; every++) {
+		void *other_state;
+		(void)begin_store(&other_state);
+		struct world *other = other_state;
+		begin_ledger(other, PLAIN);
+		for (size_t i = 0; i < ARRAY_SIZE(stories); i++) {
+			put_and_offer_story(other, stories[i]);
+			bool more;
+			if (i % every == 0)
+				assert_int_equal(projector_gather(other->p, 2, 1000000, 10), 0);
+			if (i % 10 == 9 && every > 1)
+				assert_int_equal(projector_step(other->p, 1000000, 10, &more), 0);
+		}
+		if (every == 1)
+			expect_rows(other, "SELECT count(*) FROM sandbox", "0");
+		(void)fold_all(other);
+		CLEANUP_FREE char *is = ledger_of(other);
+		(void)end_world(&other_state);
+		assert_string_equal(is, expected);
+	}
+}
+
+static const struct told begun = { .id = "a",
+				   .type = "sandbox.created",
+				   .time = "2100-01-01T00:00:00Z",
+				   .sandbox = "sb1",
+				   .run = "r1",
+				   .in_2100 = true };
+
+static void gather_told(struct world *w, struct told t)
+{
+	PARCEL p;
+	init_told(&p, t);
+	assert_int_equal(put(w, &p), STORAGE_STORED);
+	offer(w, &p);
+	assert_int_equal(projector_gather(w->p, 1, 1000000, 100), 0);
+}
+
+static void begin_short_runs(struct world *w)
+{
+	begin_ledger(w, PLAIN);
+	w->config->store.max_run_ms = 3600000;
+	projector_set_config(w->p, w->config);
+	tell(w, begun);
+	(void)fold_all(w);
+}
+
+/* While an event of it waits in memory, the sandbox is changed beneath: by the clock, or by who
+ * requeues, who has a projector of its own. */
+static void gathers_anew_when_the_ledger_changed(void **state)
+{
+	struct world *w = *state;
+	begin_short_runs(w);
+	struct told t = begun;
+	t.id = "b";
+	t.type = "sandbox.updated";
+	t.time = "2100-01-01T00:10:00Z";
+	gather_told(w, t);
+	struct projector *other;
+	assert_int_equal(projector_new(w->s, &other), 0);
+	projector_set_config(other, w->config);
+	assert_int_equal(projector_tick(other, IN_2100_MS + 3600000), 0);
+	projector_free(other);
+	expect_rows(w, "SELECT sum(runs_ended) FROM cost_hourly", "1");
+	t.id = "c";
+	t.type = "sandbox.killed";
+	t.time = "2100-01-01T00:30:00Z";
+	gather_told(w, t);
+	assert_int_equal(projector_tick(w->p, IN_2100_MS + 7200000), 0);
+	(void)fold_all(w);
+	expect_rows(w, "SELECT end_kind, r.runtime_ms, state FROM runs r JOIN sandboxes USING"
+		    " (sandbox_id)",
+		    "killed|1800000|killed");
+	expect_rows(w, "SELECT sum(runtime_ms), sum(runs_ended) FROM cost_hourly", "1800000|1");
+}
+
+/* The mark that retention leaves on a sandbox stays. */
+static void gathers_anew_when_an_event_was_pruned(void **state)
+{
+	struct world *w = *state;
+	begin_short_runs(w);
+	struct told t = begun;
+	t.id = "b";
+	t.type = "sandbox.updated";
+	t.time = "2100-01-01T00:10:00Z";
+	gather_told(w, t);
+	prune_until(w, INT64_C(4102444801)); /* 2100-01-01T00:00:01Z */
+	(void)fold_all(w);
+	expect_rows(w, "SELECT sealed FROM sandbox", "1");
+	expect_rows(w, "SELECT count(*) FROM events", "1");
+}
+
+static void gathers_anew_under_another_configuration(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, PLAIN);
+	struct told t = begun;
+	t.template = "nice";
+	gather_told(w, t);
+	struct config *config = load_config(PLAIN "[template tpl-a]\nalias = nice\n");
+	projector_set_config(w->p, config);
+	(void)fold_all(w);
+	expect_rows(w, "SELECT template_id FROM sandboxes", "tpl-a");
+	projector_set_config(w->p, w->config);
+	config_unref(config);
 }
 
 static void folds_nothing_twice(void **state)
@@ -359,17 +483,6 @@ static void report(struct world *w, const char *event_id, const char *time, int 
 	(void)fold_all(w);
 }
 
-static void prune_until(struct world *w, int64_t unix_s)
-{
-	size_t n = 1;
-	int64_t last_s;
-	assert_int_equal(storage_begin(w->s, true), 0);
-	assert_int_equal(storage_set_horizon(w->s, unix_s), 0);
-	while (n > 0)
-		assert_int_equal(storage_prune_events(w->s, unix_s, 64, &n, &last_s), 0);
-	assert_int_equal(storage_commit(w->s), 0);
-}
-
 static void shows_an_execution_as_before_when_its_event_is_pruned(void **state)
 {
 	struct world *w = *state;
@@ -403,6 +516,10 @@ int main(void)
 		TEST(tells_of_executions),
 		TEST(tells_of_senders_that_name_no_run),
 		TEST(comes_to_the_same_in_any_order_and_slicing),
+		TEST(comes_to_the_same_when_it_gathers),
+		TEST(gathers_anew_when_the_ledger_changed),
+		TEST(gathers_anew_when_an_event_was_pruned),
+		TEST(gathers_anew_under_another_configuration),
 		TEST(folds_nothing_twice),
 		TEST(folds_no_more_than_it_was_asked_to),
 		TEST(goes_on_without_a_budget),

@@ -202,6 +202,12 @@ static void put_mixed(struct world *w)
 		put_story(w, mixed[i]);
 }
 
+static void put_and_offer_mixed(struct world *w)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(mixed); i++)
+		put_and_offer_story(w, mixed[i]);
+}
+
 static void restart(struct world *w)
 {
 	reopen(w);
@@ -215,8 +221,11 @@ static bool fold_broken(struct world *w, long n, int error, bool stays, bool aga
 {
 	bool more = true, failed = false;
 	disk_break(n, error, stays);
-	while (more && !failed)
-		failed = projector_step(w->p, 1000000, 3, &more) < 0;
+	while (more && !failed) {
+		failed = projector_gather(w->p, 2, 1000000, 3) < 0;
+		if (!failed)
+			failed = projector_step(w->p, 1000000, 3, &more) < 0;
+	}
 	disk_mend();
 	if (again)
 		restart(w);
@@ -244,7 +253,7 @@ static void folds_exactly_once_on_a_disk_that_fails_anywhere(void **state)
 				restart(other);
 			} else {
 				begin_ledger(other, PLAIN);
-				put_mixed(other);
+				put_and_offer_mixed(other);
 			}
 			failed = fold_broken(other, n, errors[n % 3], n % 2, n % 4 > 1);
 			failures += failed;
