@@ -63,7 +63,8 @@ struct writer {
 	/* writer thread only */
 	const struct config *config;
 	int64_t last_fold_ms, last_tick_ms, retry_fold_ms, retry_aside_ms;
-	bool more_to_fold, has_pending, more_aside, more_upkeep, aliases_due, do_rebuild, do_prune;
+	bool more_to_fold, has_pending, more_aside, more_upkeep, has_put_off, aliases_due, do_rebuild,
+		do_prune;
 	struct writer_slices slices[WRITER_N_SLICES];
 	struct log_limit complaint;
 	int64_t log_told_ms; /* when wal_limit was last said to be exceeded; 0: it is not */
@@ -570,6 +571,12 @@ static void note_slice(struct writer *w, enum writer_slice what, int64_t begun_u
 	slices->longest_us = base_max_i64(slices->longest_us, us);
 }
 
+static int64_t unfolded(struct writer *w)
+{
+	struct storage_position at;
+	return storage_position(w->s, &at) < 0 ? 0 : at.stored_seq - at.folded_seq;
+}
+
 static void pause_folding(struct writer *w, int r, int64_t now_ms)
 {
 	complain(w, "the ledger could not be written", r);
@@ -578,8 +585,11 @@ static void pause_folding(struct writer *w, int r, int64_t now_ms)
 
 static void fold(struct writer *w, int64_t now_ms)
 {
-	int64_t begun_us = clock_mono_us();
+	int64_t begun_us = clock_mono_us(), pending = unfolded(w);
 	int r = projector_step(w->projector, FOLD_US, FOLD_EVENTS, &w->more_to_fold);
+	/* A full slice leaves what came meanwhile to the next, which is to be full, too. */
+	if (pending - unfolded(w) >= FOLD_EVENTS)
+		w->more_to_fold = unfolded(w) >= FOLD_EVENTS;
 	note_slice(w, WRITER_SLICE_FOLD, begun_us);
 	w->last_fold_ms = now_ms;
 	if (r < 0) {
@@ -617,15 +627,9 @@ static void work_aside(struct writer *w, int64_t now_ms)
 	w->more_aside = r == 0 && has_work_aside(w);
 }
 
-static int64_t unfolded(struct writer *w)
-{
-	struct storage_position at;
-	return storage_position(w->s, &at) < 0 ? 0 : at.stored_seq - at.folded_seq;
-}
-
 /* Folding can wait for more events, but not long; what one slice left over does not wait. What waits
  * is applied meanwhile, unless work aside would change the ledger beneath it. */
-static void fold_if_due(struct writer *w, int64_t now_ms)
+static bool fold_if_due(struct writer *w, int64_t now_ms)
 {
 	int64_t pending = unfolded(w);
 	bool due = w->more_to_fold || pending >= FOLD_EVENTS ||
@@ -635,6 +639,17 @@ static void fold_if_due(struct writer *w, int64_t now_ms)
 		fold(w, now_ms);
 	else if (pending > 0 && !has_work_aside(w))
 		gather(w, now_ms);
+	return pending > 0 && due;
+}
+
+static void maintain(struct writer *w)
+{
+	int64_t begun_us = clock_mono_us();
+	int r = storage_maintain(w->s);
+	if (r < 0)
+		complain(w, "the write-ahead log could not be moved into the database", r);
+	note_slice(w, WRITER_SLICE_UPKEEP, begun_us);
+	w->more_upkeep = r == 0 && storage_wants_upkeep(w->s);
 }
 
 /* Reading only: nothing is late when it fails, and it is not tried again. */
@@ -648,28 +663,27 @@ static void learn(struct writer *w)
 	w->more_upkeep = r == 0 && storage_wants_learning(w->s);
 }
 
+static void work_between(struct writer *w, int64_t now_ms, bool paused)
+{
+	w->more_aside = w->more_upkeep = false;
+	if (!paused && now_ms >= w->retry_aside_ms && has_work_aside(w) &&
+	    unfolded(w) < FOLD_EVENTS)
+		work_aside(w, now_ms);
+	if (storage_wants_upkeep(w->s))
+		maintain(w);
+	if (!w->more_upkeep && storage_wants_learning(w->s))
+		learn(w);
+}
+
+/* Behind a slice of the fold, a batch comes first: it should not wait for all of this. */
 static void upkeep(struct writer *w)
 {
 	int64_t now_ms = clock_mono_ms();
 	bool paused = now_ms < w->retry_fold_ms;
-	if (!paused)
-		fold_if_due(w, now_ms);
+	w->has_put_off = !paused && fold_if_due(w, now_ms) && !w->has_put_off;
 	w->has_pending = !paused && unfolded(w) > 0;
-	w->more_aside = false;
-	if (!paused && now_ms >= w->retry_aside_ms && has_work_aside(w) &&
-	    unfolded(w) < FOLD_EVENTS)
-		work_aside(w, now_ms);
-	w->more_upkeep = false;
-	if (storage_wants_upkeep(w->s)) {
-		int64_t begun_us = clock_mono_us();
-		int r = storage_maintain(w->s);
-		if (r < 0)
-			complain(w, "the write-ahead log could not be moved into the database", r);
-		note_slice(w, WRITER_SLICE_UPKEEP, begun_us);
-		w->more_upkeep = r == 0 && storage_wants_upkeep(w->s);
-	}
-	if (!w->more_upkeep && storage_wants_learning(w->s))
-		learn(w);
+	if (!w->has_put_off)
+		work_between(w, now_ms, paused);
 	if (now_ms - w->last_tick_ms >= TICK_MS)
 		tick(w, now_ms);
 }
@@ -743,7 +757,7 @@ static bool next_work(struct writer *w, struct writer_job **ret_jobs, size_t *re
 		      struct writer_task **ret_tasks, const struct config **ret_config)
 {
 	(void)pthread_mutex_lock(&w->lock);
-	if (!w->more_to_fold && !w->more_aside && !w->more_upkeep)
+	if (!w->more_to_fold && !w->more_aside && !w->more_upkeep && !w->has_put_off)
 		wait_for_work(w);
 	*ret_jobs = take_batch(w, ret_n);
 	*ret_tasks = w->first_task;
