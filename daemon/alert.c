@@ -362,6 +362,14 @@ static int hold_against(struct alert *a, const struct config_alert *rule, int64_
 	return occurred(a, rule, dims->template_key, &note, clock_unix_ms());
 }
 
+bool alert_wants(const struct alert *a, const struct event *e)
+{
+	bool wants = false;
+	for (size_t i = 0; a->config && i < a->config->n_alerts && !wants; i++)
+		wants = alert_rule_wants(&a->config->alerts[i].rule, e);
+	return wants;
+}
+
 int alert_observe(struct alert *a, int64_t seq, const struct event *e,
 		  const struct ledger_dims *dims)
 {

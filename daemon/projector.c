@@ -69,15 +69,19 @@ void projector_offer(struct projector *p, int64_t seq, const struct storage_deli
 					    ingest_result_ref(judged) };
 }
 
+static void drop_offer(struct projector_offer *offer)
+{
+	ingest_result_unref(offer->read);
+	offer->read = NULL;
+}
+
 static void drop_offered(struct projector *p, int64_t until_seq)
 {
 	int64_t last = base_min_i64(until_seq, p->first_offered + OFFERED - 1);
 	for (int64_t seq = p->first_offered; seq <= last; seq++) {
 		struct projector_offer *offer = place_of(p, seq);
-		if (offer->seq <= until_seq) {
-			ingest_result_unref(offer->read);
-			offer->read = NULL;
-		}
+		if (offer->seq <= until_seq)
+			drop_offer(offer);
 	}
 	p->first_offered = base_max_i64(p->first_offered, until_seq);
 }
@@ -123,7 +127,7 @@ int64_t projector_folded_seq(const struct projector *p)
 static int apply_offered(struct projector *p)
 {
 	for (;;) {
-		const struct projector_offer *offer = place_of(p, p->last_seq + 1);
+		struct projector_offer *offer = place_of(p, p->last_seq + 1);
 		if (!offer->read || offer->seq != p->last_seq + 1)
 			return 0;
 		if (projector_slice_is_enough(p))
@@ -135,6 +139,7 @@ static int apply_offered(struct projector *p)
 			.received_unix_ms = offer->received_unix_ms,
 		};
 		int r = projector_slice_apply(p, &stored, offer->read);
+		drop_offer(offer); /* if the slice must be begun anew, it comes from the log */
 		if (r < 0)
 			return r;
 	}

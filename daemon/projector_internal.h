@@ -27,7 +27,7 @@ struct projector_term {
 
 /* An event that was applied and is to be written. */
 struct projector_applied {
-	struct ingest_result *read; /* a reference; holds the event */
+	struct ingest_result *read; /* a reference; holds the event. NULL: it is not needed */
 	int64_t received_unix_ms;
 	struct ledger_sandbox *sandbox; /* NULL: it is about none */
 	struct ledger_dims dims;

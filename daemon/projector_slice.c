@@ -105,6 +105,16 @@ static int apply_to_sandbox(struct projector *p, const struct ledger_event *le,
 	return 0;
 }
 
+static struct alert *alert_of(const struct projector *p)
+{
+	return p->refolding ? NULL : p->alert;
+}
+
+static bool is_execution(const struct projector_applied *x)
+{
+	return x->sandbox && x->link.kind == EVENT_CODE_EXECUTED;
+}
+
 static int hold(struct projector *p, const struct projector_applied *x)
 {
 	if (p->n_applied == p->applied_size) {
@@ -116,8 +126,16 @@ static int hold(struct projector *p, const struct projector_applied *x)
 		p->applied_size = size;
 	}
 	p->applied[p->n_applied++] = *x;
-	(void)ingest_result_ref(x->read);
+	if (x->read)
+		(void)ingest_result_ref(x->read);
 	return 0;
+}
+
+/* Is the event itself needed, when the slice is written? */
+static bool is_needed(const struct projector *p, const struct projector_applied *x,
+		      const struct event *event)
+{
+	return is_execution(x) || (alert_of(p) && alert_wants(p->alert, event));
 }
 
 void projector_slice_took(struct projector *p, int64_t seq)
@@ -133,7 +151,6 @@ int projector_slice_apply(struct projector *p, const struct storage_event *store
 	const struct event *event = &read->event;
 	struct ledger_event le = { .event = event, .seq = stored->seq };
 	struct projector_applied x = {
-		.read = read,
 		.received_unix_ms = stored->received_unix_ms,
 		.link = { .seq = stored->seq,
 			  .time_s = stored->time_s,
@@ -148,6 +165,7 @@ int projector_slice_apply(struct projector *p, const struct storage_event *store
 	x.link.team_key = le.dims.team_key;
 	if (is_about_a_sandbox(event))
 		r = apply_to_sandbox(p, &le, &x);
+	x.read = is_needed(p, &x, event) ? read : NULL;
 	if (r == 0)
 		r = hold(p, &x);
 	if (r == 0)
@@ -189,11 +207,6 @@ int projector_slice_take(void *ctx, const struct storage_event *stored)
 
 /* Writing ------------------------------------------------------------------- */
 
-static struct alert *alert_of(const struct projector *p)
-{
-	return p->refolding ? NULL : p->alert;
-}
-
 static int put_execution(struct projector *p, struct projector_applied *x)
 {
 	const struct event *event = &x->read->event;
@@ -234,7 +247,7 @@ static int write_sandboxes(struct projector *p, int64_t now_ms)
 		r = p->touched[i] ? settle(p, p->touched[i], now_ms) : 0;
 	for (size_t i = 0; i < p->n_applied && r == 0; i++) {
 		struct projector_applied *x = &p->applied[i];
-		if (x->sandbox && x->link.kind == EVENT_CODE_EXECUTED)
+		if (is_execution(x))
 			r = put_execution(p, x);
 	}
 	for (size_t i = 0; i < SLOTS && r == 0; i++)
@@ -248,7 +261,7 @@ int projector_slice_write(struct projector *p, int64_t now_ms)
 	p->term_error = 0;
 	for (size_t i = 0; i < p->n_applied && r == 0; i++) {
 		const struct projector_applied *x = &p->applied[i];
-		if (alert_of(p))
+		if (x->read && alert_of(p))
 			r = alert_observe(p->alert, x->link.seq, &x->read->event, &x->dims);
 		if (r == 0)
 			r = storage_put_link(p->s, &x->link);

@@ -627,12 +627,17 @@ static void work_aside(struct writer *w, int64_t now_ms)
 	w->more_aside = r == 0 && has_work_aside(w);
 }
 
+static bool is_tick_due(const struct writer *w, int64_t now_ms)
+{
+	return now_ms - w->last_tick_ms >= TICK_MS;
+}
+
 /* Folding can wait for more events, but not long; what one slice left over does not wait. What waits
- * is applied meanwhile, unless work aside would change the ledger beneath it. */
+ * is applied meanwhile, unless work aside would change the ledger beneath it, as a tick may. */
 static bool fold_if_due(struct writer *w, int64_t now_ms)
 {
 	int64_t pending = unfolded(w);
-	bool due = w->more_to_fold || pending >= FOLD_EVENTS ||
+	bool due = w->more_to_fold || pending >= FOLD_EVENTS || is_tick_due(w, now_ms) ||
 		   now_ms - w->last_fold_ms >= FOLD_EVERY_MS;
 	w->more_to_fold = false;
 	if (pending > 0 && due)
@@ -684,7 +689,7 @@ static void upkeep(struct writer *w)
 	w->has_pending = !paused && unfolded(w) > 0;
 	if (!w->has_put_off)
 		work_between(w, now_ms, paused);
-	if (now_ms - w->last_tick_ms >= TICK_MS)
+	if (is_tick_due(w, now_ms))
 		tick(w, now_ms);
 }
 

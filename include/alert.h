@@ -23,6 +23,8 @@ void alert_set_config(struct alert *a, const struct config *config);
 /* A slice of the live fold: begin forgets what a failed one left, then one call for each event and
  * for each execution whose count changed, and end, which moves the position, before the commit. */
 MUST_CHECK int alert_begin(struct alert *a);
+/* May a rule be about it? Else it need not be observed. */
+bool alert_wants(const struct alert *a, const struct event *event);
 MUST_CHECK int alert_observe(struct alert *a, int64_t seq, const struct event *event,
 			     const struct ledger_dims *dims);
 void alert_count(struct alert *a, const struct event *event, const struct ledger_dims *dims,
