@@ -247,7 +247,8 @@ static int fold_cautiously(struct projector *p, const struct storage_position *a
 	if (tried > 0 && p->unjudged_seq == seq)
 		tried--;
 	if (tried >= TRIES_MAX) {
-		projector_complain(p, "event skipped: the ledger failed on it twice", seq, -EBADMSG);
+		projector_complain(p, "event skipped: the ledger failed on it twice", seq,
+				   -EBADMSG);
 		return projector_skip_event(p, seq, first.time_s, FAILED_TWICE);
 	}
 	r = note_trying(p, seq, tried + 1);
@@ -290,7 +291,7 @@ int projector_gather(struct projector *p, int64_t events_min, int64_t budget_us,
 	if (p->left == 0 || at.stored_seq - p->last_seq < events_min)
 		return 0;
 	/* Nothing is written but names that are new; else it is a transaction for reading. */
-	r = storage_begin(p->s, true);
+	r = storage_begin(p->s, false);
 	if (r < 0)
 		return r;
 	r = apply_offered(p);
@@ -301,6 +302,11 @@ int projector_gather(struct projector *p, int64_t events_min, int64_t budget_us,
 		projector_slice_drop(p);
 	}
 	return blame(p, &at, r);
+}
+
+int64_t projector_gathered(const struct projector *p)
+{
+	return (int64_t)p->n_taken;
 }
 
 int projector_step(struct projector *p, int64_t budget_us, size_t events_max, bool *ret_more)

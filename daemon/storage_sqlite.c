@@ -1,8 +1,8 @@
 /* The SQLite engine's ground: statements, binding, errors, transactions, upkeep.
  *
- * Invariant: one connection, one thread. Commits of deliveries run with synchronous=FULL; those of
- * the ledger with NORMAL: they are derived, atomic, and reach the disk with the next durable
- * commit, which syncs the whole write-ahead log.
+ * Invariant: one connection, one thread; storage_sync() alone may run beside it. A durable commit
+ * runs with synchronous=FULL; others with NORMAL: they are atomic, and reach the disk with the next
+ * durable commit or storage_sync(), either of which syncs the whole write-ahead log.
  */
 #include "storage_sqlite_body.h"
 #include "storage_sqlite_identity.h"
@@ -55,7 +55,7 @@ int storage_sqlite_fail(struct storage *s, int code, const char *what)
 	(void)snprintf(s->error, sizeof(s->error), "%s: %s (SQLite %d)", what,
 		       told ? sqlite3_errmsg(s->db) : sqlite3_errstr(code), code);
 	if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC)
-		s->is_doubtful = true;
+		atomic_store(&s->is_doubtful, true);
 	int r = errno_of(code);
 	return r ? r : -EINVAL;
 }
@@ -298,7 +298,7 @@ int storage_begin(struct storage *s, bool durable)
 	s->failed = 0;
 	s->change_seq = 0;
 	s->before = s->now;
-	if (r == 0 && s->is_doubtful)
+	if (r == 0 && atomic_load(&s->is_doubtful))
 		r = storage_sqlite_sync_mend(s);
 	if (r < 0)
 		storage_rollback(s);
@@ -312,7 +312,8 @@ int storage_commit(struct storage *s)
 		return s->failed;
 	int r = storage_sqlite_body_flush(s);
 	if (r == 0)
-		r = storage_sqlite_run(s, storage_sqlite_statement(s, SQL_COMMIT));
+		r = s->is_durable ? storage_sqlite_sync_commit(s)
+				  : storage_sqlite_run(s, storage_sqlite_statement(s, SQL_COMMIT));
 	if (r == 0)
 		s->in_transaction = false;
 	return r;
@@ -360,7 +361,7 @@ void storage_stats(struct storage *s, struct storage_stats *ret)
 /* An empty transaction: it mends what there is to mend. */
 static int clear_doubt(struct storage *s)
 {
-	int r = s->is_doubtful ? storage_begin(s, true) : 0;
+	int r = atomic_load(&s->is_doubtful) ? storage_begin(s, true) : 0;
 	storage_rollback(s);
 	return r;
 }
@@ -370,11 +371,10 @@ static int checkpoint(struct storage *s)
 	int r = clear_doubt(s);
 	if (r < 0)
 		return r;
-	int log_frames = 0, done_frames = 0;
-	int code = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log_frames,
-					     &done_frames);
-	if (code != SQLITE_OK && code != SQLITE_BUSY)
-		return storage_sqlite_fail(s, code, "checkpoint failed");
+	int frames = 0, moved = 0;
+	r = storage_sqlite_sync_checkpoint(s, &frames, &moved);
+	if (r < 0 && r != -EBUSY)
+		return r;
 	s->wal_frames = 0;
 	return 0;
 }

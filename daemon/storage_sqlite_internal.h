@@ -3,7 +3,9 @@
 
 #include "storage.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 
 #define STORAGE_APPLICATION_ID 0x45324244 /* "E2BD" */
 #define STORAGE_FOLD_VERSION 1
@@ -195,7 +197,9 @@ struct storage {
 	sqlite3_stmt *statements[STORAGE_N_TARGETS][SQL_N];
 	char error[STORAGE_ERROR_MAX];
 	bool in_transaction, is_durable; /* is_durable: what PRAGMA synchronous says now */
-	bool is_doubtful; /* the disk may have lost what was written: storage_sqlite_sync.c */
+	pthread_mutex_t sync_lock; /* one sync of the log at a time: storage_sqlite_sync.c */
+	sqlite3_file *log; /* the write-ahead log, as long as `db` */
+	atomic_bool is_doubtful; /* the disk may have lost what was written */
 	int failed; /* in the open transaction, where no result could tell: it cannot be kept */
 	int64_t next_sandbox_key, next_run_key; /* gaps do not matter */
 	int checkpoint_frames; /* with so many the log is moved into the database */

@@ -9,6 +9,7 @@
 #include "storage_sqlite_identity.h"
 #include "storage_sqlite_known.h"
 #include "storage_sqlite_rollup.h"
+#include "storage_sqlite_sync.h"
 #include "storage_sqlite_traits.h"
 
 #include "clock.h"
@@ -359,12 +360,14 @@ static int open_database(struct storage *s, char error[static STORAGE_ERROR_MAX]
 		r = migrate(s, version, error);
 	if (r < 0)
 		return r;
-	s->is_doubtful = true; /* who had it before may have seen a sync fail */
+	atomic_store(&s->is_doubtful, true); /* who had it before may have seen a sync fail */
 	r = version > 0 ? storage_sqlite_damage_probe(s) : 0;
 	if (r == 0)
 		r = load_counters(s);
 	if (r == 0)
 		r = storage_sqlite_place_take(s);
+	if (r == 0)
+		r = storage_sqlite_sync_init(s);
 	return r < 0 ? refuse_failed(s, error, r) : 0;
 }
 
@@ -376,6 +379,7 @@ static int try_open(const struct storage_options *options, struct storage **ret,
 	if (!s)
 		return refuse(error, -ENOMEM, "out of memory");
 	s->lock_fd = -1;
+	(void)pthread_mutex_init(&s->sync_lock, NULL);
 	s->options = *options;
 	s->path = strdup(options->path);
 	int r = s->path ? prepare_files(s, error) : -ENOMEM;
@@ -446,7 +450,7 @@ void storage_close(struct storage *s)
 		for (size_t i = 0; i < SQL_N; i++)
 			(void)sqlite3_finalize(s->statements[t][i]);
 	/* A log with a hole must not be what a half-written database is mended from. */
-	if (s->is_doubtful)
+	if (atomic_load(&s->is_doubtful))
 		(void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	int code = sqlite3_close(s->db);
 	assert(code == SQLITE_OK);
@@ -458,6 +462,7 @@ void storage_close(struct storage *s)
 	storage_sqlite_dims_finish(s);
 	storage_sqlite_traits_finish(s);
 	storage_sqlite_place_finish(s);
+	(void)pthread_mutex_destroy(&s->sync_lock);
 	if (s->lock_fd >= 0)
 		(void)close(s->lock_fd);
 	free(s->aside);

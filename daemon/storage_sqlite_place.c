@@ -7,6 +7,7 @@
  * one does not drop SQLite's locks, as closing any other descriptor of these files would.
  */
 #include "storage_sqlite_damage.h"
+#include "storage_sqlite_sync.h"
 
 #include "storage_sqlite_backup.h"
 
@@ -69,11 +70,8 @@ int storage_in_place(const struct storage *s)
 static int move_log(struct storage *s)
 {
 	int in_log = 0, moved = 0;
-	int code =
-		sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &in_log, &moved);
-	if (code != SQLITE_OK)
-		return storage_sqlite_fail(s, code, "cannot move the log into the database");
-	return moved < in_log ? -EBUSY : 0;
+	int r = storage_sqlite_sync_checkpoint(s, &in_log, &moved);
+	return r == 0 && moved < in_log ? -EBUSY : r;
 }
 
 static int copy_to(struct storage *s, const char *path)

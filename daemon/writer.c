@@ -26,6 +26,7 @@ int writer_new(struct storage *s, const struct writer_options *options, struct w
 	(void)pthread_condattr_init(&attr);
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&w->wake, &attr);
+	(void)pthread_cond_init(&w->wake_syncer, NULL);
 	(void)pthread_condattr_destroy(&attr);
 	int r = projector_new(s, &w->projector);
 	if (r == 0)
@@ -56,6 +57,7 @@ void writer_free(struct writer *w)
 	config_unref((struct config *)w->config);
 	config_unref((struct config *)w->next_config);
 	(void)pthread_cond_destroy(&w->wake);
+	(void)pthread_cond_destroy(&w->wake_syncer);
 	(void)pthread_mutex_destroy(&w->lock);
 	free(w);
 }
@@ -66,11 +68,10 @@ int writer_submit(struct writer *w, struct writer_job *job)
 	(void)pthread_mutex_lock(&w->lock);
 	int r = w->stopping ? -ESHUTDOWN : w->n_queued >= w->queue_limit ? -EAGAIN : 0;
 	if (r == 0) {
-		bool was_empty = !w->first;
 		*w->last = job;
 		w->last = &job->next;
 		w->n_queued++;
-		if (was_empty)
+		if (w->n_queued == 1 || w->n_queued == WRITER_BATCH_WORTH)
 			(void)pthread_cond_signal(&w->wake);
 	}
 	(void)pthread_mutex_unlock(&w->lock);
@@ -184,7 +185,7 @@ static void wait_for_work(struct writer *w)
 	until.tv_nsec += (ms % 1000) * 1000000;
 	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
-	while (!w->first && !w->first_task && !w->next_config && !w->wants_rebuild &&
+	while (!writer_batch_is_due(w) && !w->first_task && !w->next_config && !w->wants_rebuild &&
 	       !w->wants_prune && !w->stopping)
 		if (pthread_cond_timedwait(&w->wake, &w->lock, &until) == ETIMEDOUT)
 			return;
@@ -197,7 +198,7 @@ static bool next_work(struct writer *w, struct writer_job **ret_jobs, size_t *re
 	(void)pthread_mutex_lock(&w->lock);
 	if (!w->more_to_fold && !w->more_aside && !w->more_upkeep && !w->has_put_off)
 		wait_for_work(w);
-	*ret_jobs = writer_batch_take(w, ret_n);
+	*ret_jobs = writer_batch_is_due(w) ? writer_batch_take(w, ret_n) : NULL;
 	*ret_tasks = w->first_task;
 	w->first_task = NULL;
 	w->last_task = &w->first_task;
@@ -242,12 +243,17 @@ int writer_start(struct writer *w)
 	take_config(w, config);
 	if (retention_tick(w->retention) < 0)
 		writer_complain(w, "the retention horizon could not be moved", -EIO);
-	writer_publish(w, 0, false);
+	writer_publish(w);
 	writer_publish_sizes(w);
 	writer_publish_aside(w);
-	int r = pthread_create(&w->thread, NULL, run, w);
+	int r = writer_batch_start_syncer(w);
+	if (r < 0)
+		return r;
+	r = -pthread_create(&w->thread, NULL, run, w);
 	w->started = r == 0;
-	return -r;
+	if (r < 0)
+		writer_batch_stop_syncer(w);
+	return r;
 }
 
 /* What is pending is folded at the next start anyway: a few slices here only make the last answer
@@ -261,6 +267,7 @@ void writer_stop(struct writer *w)
 	(void)pthread_cond_signal(&w->wake);
 	(void)pthread_mutex_unlock(&w->lock);
 	(void)pthread_join(w->thread, NULL);
+	writer_batch_stop_syncer(w);
 	w->started = false;
 	writer_secret_flush(w);
 	if (rebuild_stop(w->rebuild) < 0)

@@ -23,19 +23,25 @@ static void publish_folded(struct writer *w, int64_t folded_seq)
 	w->health.folded_seq = folded_seq;
 }
 
-void writer_publish(struct writer *w, int r, bool committed)
+void writer_publish_commit(struct writer *w, int r, const char *text)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	w->health.last_error = r;
+	(void)snprintf(w->health.last_error_text, sizeof(w->health.last_error_text), "%s",
+		       r < 0 ? text : "");
+	if (r == 0) {
+		w->health.last_commit_mono_ms = clock_mono_ms();
+		w->health.last_commit_unix_ms = clock_unix_ms();
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+void writer_publish(struct writer *w)
 {
 	struct storage_position at;
 	if (storage_position(w->s, &at) < 0)
 		at = (struct storage_position) { 0 };
 	(void)pthread_mutex_lock(&w->lock);
-	w->health.last_error = r;
-	(void)snprintf(w->health.last_error_text, sizeof(w->health.last_error_text), "%s",
-		       r < 0 ? storage_error(w->s) : "");
-	if (committed) {
-		w->health.last_commit_mono_ms = clock_mono_ms();
-		w->health.last_commit_unix_ms = clock_unix_ms();
-	}
 	w->health.is_lost = w->is_lost;
 	w->health.is_damaged = w->n_damaged >= WRITER_DAMAGED_AFTER;
 	w->health.wants_end = w->wants_end;
@@ -63,7 +69,8 @@ void writer_publish_aside(struct writer *w)
 	rebuild_progress(w->rebuild, &rebuild);
 	retention_progress(w->retention, &retention);
 	(void)pthread_mutex_lock(&w->lock);
-	w->health.round_mono_ms = clock_mono_ms();
+	/* A thread that waits for the disk is stuck with it, whatever this one does. */
+	w->health.round_mono_ms = w->syncing_since_ms ? w->syncing_since_ms : clock_mono_ms();
 	publish_folded(w, rebuild.target_seq); /* a client that waits for the end reads both */
 	w->health.rebuilding = rebuild_is_running(w->rebuild) || w->wants_rebuild;
 	w->health.rebuild_seq = rebuild.seq;

@@ -12,9 +12,19 @@
 #include <stdatomic.h>
 
 #define WRITER_TICK_MS 1000
+#define WRITER_WRITTEN_MAX 8
+#define WRITER_BATCH_WORTH                                                                         \
+	16 /* fewer jobs wait while the disk syncs: each commit writes pages anew */
 #define WRITER_FOLD_EVERY_MS 200 /* fewer events than a slice wait so long for more */
 #define WRITER_DAMAGED_AFTER 3 /* batches in a row: one may be a disk that hiccups */
 #define WRITER_SECRETS_MAX 512 /* sources x secrets */
+
+/* A batch that is written, and answered when it is synced. */
+struct writer_batch {
+	struct writer_job *first;
+	int64_t begun_us;
+	int status; /* of the writing: 0, or how the last of its jobs failed */
+};
 
 struct writer {
 	struct storage *s;
@@ -23,7 +33,7 @@ struct writer {
 	struct retention *retention;
 	struct alert *alert;
 	size_t queue_limit;
-	pthread_t thread;
+	pthread_t thread, syncer;
 	bool started;
 	_Atomic int64_t horizon_s;
 
@@ -32,6 +42,11 @@ struct writer {
 	struct writer_job *first, **last;
 	struct writer_task *first_task, **last_task;
 	size_t n_queued;
+	pthread_cond_t wake_syncer;
+	struct writer_batch written[WRITER_WRITTEN_MAX]; /* for its next sync */
+	size_t n_written;
+	int64_t syncing_since_ms; /* 0: it is not */
+	bool syncer_ends;
 	bool stopping, wants_rebuild, wants_prune;
 	const struct config *next_config; /* set by writer_set_config, taken by the thread */
 	struct writer_secret {
@@ -43,23 +58,30 @@ struct writer {
 
 	/* writer thread only */
 	const struct config *config;
+	struct log_limit complaint;
 	int64_t last_fold_ms, last_tick_ms, retry_fold_ms, retry_aside_ms;
 	bool more_to_fold, has_pending, more_aside, more_upkeep, has_put_off, aliases_due,
 		do_rebuild, do_prune;
 	struct writer_slices slices[WRITER_N_SLICES];
-	struct log_limit complaint;
 	int64_t log_told_ms; /* when wal_limit was last said to be exceeded; 0: it is not */
 	unsigned int n_damaged; /* failures in a row for damaged pages */
 	bool ends_when_damaged, is_lost, wants_end;
 };
 
-/* Batches. Under the lock: up to WRITER_BATCH_MAX jobs, in order. */
+/* Batches. Under the lock: is one to be taken now? */
+bool writer_batch_is_due(const struct writer *w);
+/* Under the lock: up to WRITER_BATCH_MAX jobs, in order. */
 struct writer_job *writer_batch_take(struct writer *w, size_t *ret_n);
-/* Writes them and answers each. */
+/* Writes them, and has each answered. */
 void writer_batch_run(struct writer *w, struct writer_job *first, size_t n);
+/* The thread that syncs, for as long as the writer's runs and until all is answered. */
+MUST_CHECK int writer_batch_start_syncer(struct writer *w);
+void writer_batch_stop_syncer(struct writer *w);
 
 /* Between batches. */
 void writer_upkeep(struct writer *w);
+/* Is there something that it could do while the disk syncs? */
+bool writer_upkeep_is_waiting(const struct writer *w);
 /* Up to the end of the log, for at most a second. */
 void writer_upkeep_finish(struct writer *w);
 MUST_CHECK int writer_put_aliases(struct writer *w);
@@ -70,15 +92,16 @@ void writer_secret_flush(struct writer *w);
 void writer_store_judge(struct writer *w, int r, bool was_delivery);
 /* The next start opens what has the names now. Before, nothing may be lost with this process. */
 void writer_store_look(struct writer *w);
-/* While the store fails, health checks keep deliveries away: then nobody but us would find out that
- * it works again. Writes what is there already, durably. */
+/* Writes what is there already, durably, to see whether it works. */
 MUST_CHECK int writer_store_try_again(struct writer *w);
 /* Deliveries go on; but the log grows until whoever reads an old snapshot lets it go. */
 void writer_store_watch_log(struct writer *w, int64_t now_ms);
 
 /* Says what failed, as often as a log can bear. */
 void writer_complain(struct writer *w, const char *what, int r);
-/* Health figures, for other threads. r: how the last commit went. */
-void writer_publish(struct writer *w, int r, bool committed);
+/* Health figures, for other threads. */
+void writer_publish(struct writer *w);
+/* How the last commit went: 0, or why it failed, in the words of whoever knows. Any thread. */
+void writer_publish_commit(struct writer *w, int r, const char *text);
 void writer_publish_sizes(struct writer *w);
 void writer_publish_aside(struct writer *w);

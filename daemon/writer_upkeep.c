@@ -15,14 +15,27 @@
 #define ASIDE_US 3000
 #define RETRY_MS 1000 /* pause of the projector, or of work aside, after it failed */
 
+/* While the store fails, health checks keep deliveries away: then nobody but us would find out that
+ * it works again. */
+static void try_again(struct writer *w)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	bool is_failing = w->health.last_error < 0;
+	(void)pthread_mutex_unlock(&w->lock);
+	if (!is_failing)
+		return;
+	int r = writer_store_try_again(w);
+	writer_store_judge(w, r, false);
+	writer_publish_commit(w, r, storage_error(w->s));
+}
+
 static void tick(struct writer *w, int64_t now_ms)
 {
 	w->last_tick_ms = now_ms;
 	writer_store_look(w);
 	if (w->aliases_due)
 		w->aliases_due = writer_put_aliases(w) < 0;
-	int last = w->health.last_error < 0 ? writer_store_try_again(w) : 0;
-	writer_store_judge(w, last, false);
+	try_again(w);
 	writer_secret_flush(w);
 	int r = retention_tick(w->retention);
 	if (r < 0)
@@ -33,7 +46,7 @@ static void tick(struct writer *w, int64_t now_ms)
 	r = alert_tick(w->alert, clock_unix_ms());
 	if (r < 0)
 		writer_complain(w, "alerts could not be looked at", r);
-	writer_publish(w, last, false);
+	writer_publish(w);
 	writer_publish_sizes(w);
 	writer_store_watch_log(w, now_ms);
 }
@@ -48,7 +61,7 @@ static void note_slice(struct writer *w, enum writer_slice what, int64_t begun_u
 	slices->longest_us = base_max_i64(slices->longest_us, us);
 }
 
-static int64_t unfolded(struct writer *w)
+static int64_t unfolded(const struct writer *w)
 {
 	struct storage_position at;
 	return storage_position(w->s, &at) < 0 ? 0 : at.stored_seq - at.folded_seq;
@@ -123,6 +136,13 @@ static bool fold_if_due(struct writer *w, int64_t now_ms)
 	else if (pending > 0 && !has_work_aside(w))
 		gather(w, now_ms);
 	return pending > 0 && due;
+}
+
+bool writer_upkeep_is_waiting(const struct writer *w)
+{
+	int64_t pending = unfolded(w);
+	return w->more_to_fold || pending >= FOLD_EVENTS ||
+	       pending - projector_gathered(w->projector) >= GATHER_EVENTS;
 }
 
 static void maintain(struct writer *w)

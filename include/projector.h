@@ -29,6 +29,8 @@ void projector_offer(struct projector *p, int64_t seq, const struct storage_deli
  * `events_min` are new. Results as of step. */
 MUST_CHECK int projector_gather(struct projector *p, int64_t events_min, int64_t budget_us,
 				size_t events_max);
+/* Events in the slice that was begun. */
+int64_t projector_gathered(const struct projector *p);
 /* Folds one slice of at most `budget_us` or `events_max`. *ret_more: there is more to do now. A
  * negative result is a storage failure: nothing was changed, try again later. */
 MUST_CHECK int projector_step(struct projector *p, int64_t budget_us, size_t events_max,

@@ -1,7 +1,7 @@
 /* The store, as the writer and the projector see it: one engine behind a dozen calls.
  *
  * The log (events, quarantine, rejections, counters) is what a delivery becomes; the ledger is a
- * fold over the log. Every call but storage_open and storage_lock runs on the writer thread. The
+ * fold over the log. Every call that does not say otherwise runs on the writer thread. The
  * engine only loads and saves: what an event means is decided elsewhere. Failures are negative
  * errno values; storage_error() has the engine's words for a log line. -ENOSPC no room, -EBUSY
  * somebody else holds the file, -EIO the disk failed, -EUCLEAN corrupt, -ESTALE not in its place.
@@ -66,6 +66,10 @@ int64_t storage_fold_version(void);
 MUST_CHECK int storage_begin(struct storage *s, bool durable);
 MUST_CHECK int storage_commit(struct storage *s);
 void storage_rollback(struct storage *s);
+/* Makes durable what was committed before the call. On any thread, beside the writer's. After a
+ * failure nothing that was committed since the last success may be counted on; the next transaction
+ * mends that. storage_error() has no words for it. */
+MUST_CHECK int storage_sync(struct storage *s);
 
 /* One delivery to keep. Everything is lent. */
 struct storage_delivery {

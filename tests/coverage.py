@@ -20,7 +20,7 @@ HELD = {
     "signature": ("signature", "signature_text"),
     "JSON": ("json", "json_scan"),
     "money": ("decimal", "pricing", "ledger", "ledger_account", "ledger_settle", "storage_sqlite_rollup"),
-    "writer": ("writer",),
+    "writer": ("writer", "writer_batch", "writer_health", "writer_secret", "writer_store", "writer_upkeep"),
 }
 ASSERT = re.compile(r"\bassert\(")
 SWITCH = re.compile(r"^\s*switch \(")

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #define SECTOR 512
 #define PAGE 4096
@@ -518,8 +519,19 @@ static int sync_watched(int fd)
 	return failed ? -1 : 0;
 }
 
+static void wait_while_held(void)
+{
+	atomic_fetch_add(&disk.syncs_held, 1);
+	while (atomic_load(&disk.holds_syncs)) {
+		const struct timespec pause = { 0, 200000 };
+		(void)nanosleep(&pause, NULL);
+	}
+	atomic_fetch_sub(&disk.syncs_held, 1);
+}
+
 static int sync_file(int fd)
 {
+	wait_while_held();
 	(void)pthread_mutex_lock(&watch.lock);
 	atomic_fetch_add(&disk.syncs, 1);
 	int r = sync_watched(fd);

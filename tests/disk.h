@@ -39,6 +39,8 @@ struct disk {
 	atomic_uint kinds;
 	atomic_int error;
 	atomic_long failed; /* calls that did */
+	atomic_bool holds_syncs; /* each waits, before anything else, until this is false */
+	atomic_int syncs_held;
 };
 extern struct disk disk;
 
