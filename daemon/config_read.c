@@ -224,12 +224,13 @@ static void read_unknown_key(struct config_reading *r, unsigned int line, const 
 	char hint[CONFIG_WHY_MAX], label[LABEL_MAX];
 
 	(void)read_label(r->current, label);
+	config_keys_suggest_key(r->current->section, key, hint);
 	if (!config_value_is_made_of(key, looks, 30)) {
 		config_read_complain(r, true, line, NULL,
-				     "unknown key in %s (not shown: no key looks like it)", label);
+				     "unknown key in %s (not shown: it could be a secret)%s", label,
+				     hint);
 		return;
 	}
-	config_keys_suggest_key(r->current->section, key, hint);
 	config_read_complain(r, true, line, NULL, "unknown key \"%s\" in %s%s", key, label, hint);
 }
 

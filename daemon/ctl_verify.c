@@ -134,18 +134,23 @@ static int copy_rejection(struct storage_reader *reader, const struct config *co
 		r = keep(&ret->body, storage_reader_value(reader, 5), &has_body);
 	if (r == 0 && has_body && ret->has_signature)
 		return 0;
-	ctl_complain("verify: %s",
-		     r < 0 ? strerror(-r)
-			   : "nothing to verify: body and headers of this rejection were "
-			     "not kept (its signature was missing or malformed)");
+	if (r < 0) {
+		ctl_complain("verify: %s", strerror(-r));
+		return CTL_EXIT_FAILED;
+	}
+	v = storage_reader_value(reader, 6);
+	ctl_complain("verify: nothing to verify: body and headers of this rejection were not kept "
+		     "(%.*s)",
+		     (int)v.text.len, v.text.s);
 	return CTL_EXIT_FAILED;
 }
 
 static int load_rejection(const struct config *config, int64_t id, struct received *ret)
 {
-	static const char sql[] = "SELECT s.name, j.received_ms, j.signature, j.signature_id, "
-				  "j.signature_timestamp, j.payload FROM rejection j JOIN source s "
-				  "USING (source_key) WHERE j.id = ?";
+	static const char sql[] =
+		"SELECT s.name, j.received_ms, j.signature, j.signature_id, "
+		"j.signature_timestamp, j.payload, j.reason FROM rejection j JOIN "
+		"source s USING (source_key) WHERE j.id = ?";
 	CLEANUP(storage_reader_close_pointer) struct storage_reader *reader = NULL;
 	const struct storage_value key = STORAGE_VALUE_INTEGER(id);
 	int code = ctl_open_store(config, &reader);

@@ -200,7 +200,7 @@ static void set_absent(enum event_field_type type, void *place)
 
 static bool counts_as_missing(enum event_field_type type, const struct json_value *v)
 {
-	if (type != EVENT_FIELD_ID && type != EVENT_FIELD_NAME)
+	if (json_type(v) != JSON_STRING || type == EVENT_FIELD_ANY)
 		return false;
 	struct span text = json_string(v);
 	return text.len == 0 || (type == EVENT_FIELD_ID && is_nil_uuid(text));

@@ -151,7 +151,7 @@ static int judge_time(struct ingest_result *ret, const struct judging *j)
 	int64_t event_ms = ret->event.time_unix_ns / CLOCK_NS_PER_MS;
 	if (event_ms > j->received_unix_ms + INGEST_FUTURE_MAX_MS) {
 		(void)snprintf(ret->detail, sizeof(ret->detail),
-			       "time %s is more than an hour after its receipt at %s",
+			       "time %s is more than an hour ahead of the clock at %s",
 			       clock_format_ms(event_ms, is),
 			       clock_format_ms(j->received_unix_ms, limit));
 		return judged(ret, INGEST_QUARANTINE, INGEST_REASON_FUTURE);

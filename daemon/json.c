@@ -254,9 +254,12 @@ bool json_equal(const struct json_value *a, const struct json_value *b)
 	if (json_type(a) != json_type(b) || !scalars_equal(a, b))
 		return false;
 	const struct json_value *x = json_first(a), *y = json_first(b);
-	for (; x && y; x = json_next(x), y = json_next(y))
-		if (strcmp(json_key(x), json_key(y)) != 0 || !json_equal(x, y))
+	for (; x && y; x = json_next(x), y = json_next(y)) {
+		bool in_order = strcmp(json_key(x), json_key(y)) == 0;
+		const struct json_value *twin = in_order ? y : json_member(b, json_key(x));
+		if (!twin || !json_equal(x, twin))
 			return false;
+	}
 	return !x && !y;
 }
 

@@ -123,9 +123,11 @@ static int judge(struct ingest_result *ret, const struct requeue *q,
 		 int64_t horizon_unix_s)
 {
 	const struct storage_delivery *d = &aside->delivery;
+	/* A clock that was behind took the present for the future: that must not be for good. */
+	int64_t clock_ms = base_max_i64(d->received_unix_ms, clock_unix_ms());
 	if (aside->side == STORAGE_SIDE_QUARANTINE)
 		return ingest_judge_body(ret, &source->policy, &q->config->lookup, d->body,
-					 d->received_unix_ms, horizon_unix_s);
+					 clock_ms, horizon_unix_s);
 	const struct ingest_delivery delivery = {
 		.signed_part = {
 			.signature = d->signature,
@@ -134,7 +136,7 @@ static int judge(struct ingest_result *ret, const struct requeue *q,
 			.body = d->body,
 			.now_unix_s = d->received_unix_ms / 1000,
 		},
-		.received_unix_ms = d->received_unix_ms,
+		.received_unix_ms = clock_ms,
 	};
 	return ingest_judge(ret, &source->policy, &q->config->lookup, &delivery, horizon_unix_s);
 }

@@ -32,7 +32,8 @@ struct ingest_templates {
 
 struct ingest_delivery {
 	struct signature_input signed_part;
-	int64_t received_unix_ms;
+	int64_t received_unix_ms; /* what the event must not be an hour ahead of; when judged
+				     again, the clock of then if it is later */
 };
 
 enum ingest_verdict {

@@ -46,7 +46,7 @@ bool json_integer(const struct json_value *v, int64_t *ret);
 const struct json_value *json_first(const struct json_value *container);
 const struct json_value *json_next(const struct json_value *v);
 const char *json_key(const struct json_value *v);
-/* The same value? Members and elements must be the same in the same order. */
+/* The same value? Elements must be the same in the same order, members in any. */
 bool json_equal(const struct json_value *a, const struct json_value *b);
 
 /* Valid UTF-8 without surrogates and overlong forms? */

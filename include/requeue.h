@@ -2,10 +2,11 @@
  * fixed.
  *
  * Quarantined bodies, rejections and events that the ledger skipped. Each is judged by the same
- * functions as a delivery, with its own receipt as the clock. What is accepted becomes an event and
- * what is filtered is counted, in the transaction that removes it from where it was: each exactly
- * once, whatever crashes. What is still refused stays, under its reason of now. The work is lent to
- * the writer in slices of a few milliseconds: intake goes on between them.
+ * functions as a delivery: a signature's age as of its receipt, an event's time by the clock of
+ * now. What is accepted becomes an event and what is filtered is counted, in the transaction that
+ * removes it from where it was: each exactly once, whatever crashes. What is still refused stays,
+ * under its reason of now. The work is lent to the writer in slices of a few milliseconds: intake
+ * goes on between them.
  */
 #pragma once
 

@@ -30,6 +30,8 @@ static void names_what_an_unknown_name_was_meant_to_be(void **state)
 		{ "[log]\nretentoin = 1d\n", 2, "did you mean \"retention\" of [store]?" },
 		{ "[source x]\npath = /x\nsecret = abc\n", 3,
 		  "unknown key \"secret\" in [source x]; did you mean \"secret_file\"?" },
+		{ "[server]\nlisten2 = 127.0.0.1:1\n", 2,
+		  "(not shown: it could be a secret); did you mean \"listen\"?" },
 		{ "[servr]\nfoo = 1\n", 1, "unknown section \"servr\"; did you mean [server]?" },
 		{ "[lgo]\nlevel = info\n", 1, "did you mean [log]?" },
 		{ "[sources a]\nfoo = 1\n", 1, "did you mean [source NAME]?" },

@@ -592,7 +592,7 @@ static void refuses_bad_ids_wherever_they_are_used(void **state)
 static void refuses_times_that_are_none(void **state)
 {
 	static const struct refusal refusals[] = {
-		{ "{\"type\":\"a\",\"timestamp\":\"\"}", EVENT_BAD_TIME, "timestamp: " },
+		{ "{\"type\":\"a\",\"timestamp\":\"\"}", EVENT_MISSING_FIELD, "timestamp: " },
 		{ "{\"type\":\"a\",\"timestamp\":\"yesterday\"}", EVENT_BAD_TIME, "timestamp: " },
 		{ "{\"type\":\"a\",\"timestamp\":\"0001-01-01T00:00:00Z\"}", EVENT_BAD_TIME,
 		  "timestamp: " },
@@ -614,6 +614,22 @@ static void refuses_times_that_are_none(void **state)
 		  "event_data.code_execution.finished_at: " },
 	};
 	assert_refusals(refusals, ARRAY_SIZE(refusals));
+}
+
+/* Senders without "absent" in their language write that. */
+static void takes_an_empty_time_for_none(void **state)
+{
+	AUTO_READING envelope =
+		accepted("{\"type\":\"a\",\"timestamp\":\"\",\"occurred_at_ms\":5}");
+	assert_int_equal(envelope.event.time_unix_ns, 5000000);
+	AUTO_READING updated = accepted(OF("sandbox.updated", "{\"set_timeout\":\"\"}"));
+	assert_int_equal(updated.event.set_timeout_unix_ms, EVENT_ABSENT);
+	AUTO_READING killed =
+		accepted(OF("sandbox.killed", "{\"execution\":{\"started_at\":\"\"}}"));
+	assert_int_equal(killed.event.report.started_unix_ms, EVENT_ABSENT);
+	AUTO_READING code = accepted(CODE(",\"started_at\":\"\",\"finished_at\":\"\""));
+	assert_int_equal(code.event.execution.started_unix_ms, EVENT_ABSENT);
+	assert_int_equal(code.event.execution.finished_unix_ms, EVENT_ABSENT);
 }
 
 static void refuses_numbers_out_of_range(void **state)
@@ -982,6 +998,7 @@ int main(void)
 		cmocka_unit_test(takes_types_and_versions_as_the_open_sets_they_are),
 		cmocka_unit_test(refuses_bad_ids_wherever_they_are_used),
 		cmocka_unit_test(refuses_times_that_are_none),
+		cmocka_unit_test(takes_an_empty_time_for_none),
 		cmocka_unit_test(refuses_numbers_out_of_range),
 		cmocka_unit_test(reads_execution_time_to_the_millisecond),
 		cmocka_unit_test(books_a_report_only_with_start_and_time),

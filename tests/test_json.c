@@ -602,6 +602,23 @@ static void compares_values(void **state)
 	}
 }
 
+static void equal_objects_may_order_their_members_otherwise(void **state)
+{
+	AUTO_DOC doc = parsed("{\"x\":[{\"a\":1,\"b\":{\"c\":2,\"d\":[3,4]}},"
+			      "{\"b\":{\"d\":[3,4],\"c\":2},\"a\":1},"
+			      "{\"b\":{\"d\":[4,3],\"c\":2},\"a\":1},"
+			      "{\"b\":{\"d\":[3,4]},\"a\":1},"
+			      "{\"b\":{\"d\":[3,4],\"c\":2,\"e\":5},\"a\":1}]}");
+	const struct json_value *a = json_first(json_member(json_root(doc), "x"));
+	const struct json_value *b = json_next(a);
+	assert_true(json_equal(a, b));
+	assert_true(json_equal(b, a));
+	for (const struct json_value *v = json_next(b); v; v = json_next(v)) {
+		assert_false(json_equal(a, v));
+		assert_false(json_equal(v, a));
+	}
+}
+
 static void knows_utf8(void **state)
 {
 	assert_true(json_is_utf8("", 0));
@@ -742,6 +759,7 @@ int main(void)
 		cmocka_unit_test(compares_values),
 		cmocka_unit_test(writes_numbers_so_that_the_same_is_read_back),
 		cmocka_unit_test(out_of_memory_is_said_and_leaves_nothing_behind),
+		cmocka_unit_test(equal_objects_may_order_their_members_otherwise),
 		cmocka_unit_test(knows_utf8),
 		cmocka_unit_test(writes_strings_that_any_reader_takes),
 		cmocka_unit_test(writes_all_of_a_string_or_nothing),

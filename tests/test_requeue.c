@@ -229,11 +229,33 @@ static void stores_what_is_accepted_now_with_all_its_deliveries(void **state)
 	expect_rows(w, SIDES, "0|0");
 }
 
-static void judges_a_body_at_the_time_of_its_receipt(void **state)
+/* What a clock that is behind takes for the future. */
+static const struct told ahead = { .id = "ev-1",
+				   .type = "sandbox.lifecycle.created",
+				   .time = "2020-01-01T12:00:00Z",
+				   .sandbox = "sb1",
+				   .run = "run1" };
+#define AHEAD_RECEIVED_MS INT64_C(1577836800000) /* 2020-01-01T00:00:00Z */
+
+static void stores_what_was_ahead_of_the_clock_once_the_clock_is_there(void **state)
+{
+	struct world *w = *state;
+	PARCEL p;
+	configure(w, PLAIN);
+	init_told(&p, ahead);
+	p.delivery.received_unix_ms = AHEAD_RECEIVED_MS;
+	p.judged.verdict = INGEST_QUARANTINE;
+	p.judged.reason = INGEST_REASON_FUTURE;
+	assert_int_equal(put(w, &p), STORAGE_QUARANTINED);
+	expect_all(w, (struct requeue_counts) { .stored = 1 });
+	expect_rows(w, "SELECT event_id, received_at FROM events", "ev-1|2020-01-01T00:00:00.000Z");
+}
+
+static void keeps_what_is_ahead_of_the_clock_of_now(void **state)
 {
 	struct world *w = *state;
 	struct told early = created;
-	early.time = "2026-11-20T18:30:00Z"; /* an hour and a half after the receipt; past by now */
+	early.time = "2200-01-01T00:00:00Z";
 	configure(w, PLAIN);
 	quarantine_as(w, early, INGEST_REASON_FUTURE);
 	expect_all(w, (struct requeue_counts) { .quarantined = 1 });
@@ -569,7 +591,8 @@ int main(void)
 		TEST(moves_a_signed_body_that_is_no_event_into_quarantine),
 		TEST(leaves_a_rejection_where_it_is_while_quarantine_is_full),
 		TEST(stores_what_is_accepted_now_with_all_its_deliveries),
-		TEST(judges_a_body_at_the_time_of_its_receipt),
+		TEST(stores_what_was_ahead_of_the_clock_once_the_clock_is_there),
+		TEST(keeps_what_is_ahead_of_the_clock_of_now),
 		TEST(keeps_what_is_stale_by_the_horizon_of_now),
 		TEST(keeps_what_is_still_refused_under_its_reason_of_now),
 		TEST(counts_and_removes_what_the_filters_refuse_now),

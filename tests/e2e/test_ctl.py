@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from harness import (DELIVERIES, DELIVERY_SECRET, E2B_SOURCE, EXECUTOR_SECRET, HOOKCTL, SECRET, Case, encode, event, execution,
-                     rfc3339, sign_e2b, sign_hmac)
+                     rfc3339, sign_e2b, sign_hmac, until)
 from test_deliveries import Views
 
 READERS = {"events": "events", "executions": "executions", "failures": "failed_executions", "sandboxes": "sandboxes",
@@ -239,6 +239,17 @@ class Captured(Case):
             headers = dict(line.split(": ", 1) for line in lines if line)
             self.ctl("verify", "--source", "e2b", "--file", DELIVERIES / f"{name}.json",
                      f"--signature={headers['e2b-signature']}", code=code)
+
+    def test_verify_says_why_there_is_nothing_to_verify(self):
+        daemon = self.start(sources={"e2b": {**E2B_SOURCE, "max_body": "1KiB"}})
+        body = encode(event(filler="x" * 2000))
+        for headers, status in (({}, 401), ({"e2b-signature": "x"}, 401), (sign_e2b(SECRET, body), 413)):
+            self.assertEqual(daemon.request("POST", "/webhooks/e2b", body if status == 413 else b"{}", headers).status, status)
+        until(lambda: self.count("rejections") == 3, "three rejections")
+        for reason in ("signature_missing", "signature_malformed", "body_too_large"):
+            number = self.home.value("SELECT id FROM rejections WHERE reason = ?", reason)
+            self.ctl("verify", "--rejection", number, code=1)
+            self.assertIn(f"were not kept ({reason})", self.ctl_stderr)
 
     def test_output_into_a_closed_pipe_is_no_crash(self):
         daemon = self.start()
