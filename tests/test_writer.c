@@ -362,7 +362,7 @@ static void says_so_when_the_disk_fails(void **state)
 	struct order *orders = new_orders(3);
 	assert_int_equal(writer_start(w), 0);
 	submit(w, &orders[0]);
-	WAIT_FOR(atomic_load(&n_done) == 1);
+	WAIT_FOR(atomic_load(&n_done) == 1 && writer_horizon(w) > 0);
 	assert_int_equal(last_error(w), 0);
 	int kept = begin_listening();
 	disk_break_only(DISK_SYNCS, 1, EIO, true);
@@ -428,7 +428,7 @@ static struct order *begin_flying(struct world *world, struct writer *w)
 	WAIT_FOR(atomic_load(&disk.syncs_held) == 1 && count_events(world) >= FLYING);
 	for (int i = FLYING; i < 2 * FLYING; i++)
 		submit(w, &orders[i]);
-	WAIT_FOR(count_events(world) >= 2 * FLYING);
+	WAIT_FOR(count_events(world) > FLYING); /* the last few may wait for the sync */
 	return orders;
 }
 
@@ -475,14 +475,15 @@ static void believes_nothing_that_was_written_before_a_sync_failed(void **state)
 	int kept = begin_listening();
 	struct writer *w = begin_settled(world, &first);
 	struct order *orders = begin_flying(world, w);
-	disk_break_only(DISK_SYNCS, 1, EIO, true);
+	disk_break_only(DISK_SYNCS, 1, EIO, false);
 	atomic_store(&disk.holds_syncs, false);
 	WAIT_FOR(atomic_load(&n_done) == 2 * FLYING);
-	int error = last_error(w);
 	disk_mend();
-	for (int i = 0; i < 2 * FLYING; i++)
-		assert_int_equal(orders[i].job.status, -EIO);
-	assert_int_equal(error, -EIO);
+	for (int i = 0; i < 2 * FLYING; i++) {
+		/* of the log that was written again, of its directory, and of the batch */
+		bool is_mended = orders[i].syncs_at_done - orders[0].syncs_at_done >= 3;
+		assert_int_equal(orders[i].job.status, i < FLYING || !is_mended ? -EIO : 0);
+	}
 	WAIT_FOR(last_error(w) == 0);
 	for (int i = 0; i < 2 * FLYING; i++)
 		submit(w, &orders[i]);
