@@ -190,7 +190,7 @@ FROM run r
     LEFT JOIN run_traits z ON z.traits_key = r.traits_key
     JOIN sandbox s ON s.sandbox_key = r.sandbox_key
     LEFT JOIN template m ON m.template_key = r.template_key
-WHERE r.end_kind = 0 AND r.time_s IS NOT NULL;
+WHERE r.end_kind = 0 AND r.time_s IS NOT NULL AND s.state <> 3; -- killed is final, whatever is said to have started later
 
 CREATE VIEW cost_hourly AS
 SELECT c.hour_s AS time,

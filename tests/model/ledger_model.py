@@ -509,7 +509,7 @@ class Ledger:
     def view_running(self):
         rows = []
         for s, r in self.runs:
-            if not r.is_open():
+            if not r.is_open() or s.state == "killed":  # killed is final, whatever started later
                 continue
             accrued = max(0, self.now_ms - r.started_ms)
             rows.append({"sandbox_id": s.id, "run_id": r.id, "time": r.started_ms // 1000,
