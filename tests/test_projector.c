@@ -466,6 +466,11 @@ static void takes_size_alias_and_price_from_the_configuration(void **state)
 		"sb2|tpl-a|4|2048|10500|840000|estimated\n"
 		"sb3|tpl-a|4|2048|10500|-|unknown\n"
 		"sb4|unknown|-|-|10500|-|unknown");
+	/* A sum of nothing but unknown costs is unknown, too. */
+	expect_rows(w, "SELECT sandbox_id, cost_nanousd FROM sandboxes ORDER BY sandbox_id",
+		    "sb1|462000\nsb2|840000\nsb3|-\nsb4|-");
+	expect_rows(w, "SELECT template_id, cost_nanousd FROM template_stats ORDER BY template_id",
+		    "tpl-a|1302000\nunknown|-");
 }
 
 /* Clocks of two machines, or a late report: killed is final all the same. */
