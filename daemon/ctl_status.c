@@ -1,7 +1,7 @@
 /* How things stand, as rows (item, subject, value, last_at, ok, note): one form for people and
  * programs. ok is 1 or 0 for what is judged, NULL for what is told. Healthy is: a daemon holds the
- * store and took over its configuration, the ledger follows, nothing was skipped, the write-ahead
- * log is below its limit.
+ * store and took over its configuration, its queue is not full, the ledger follows, nothing was
+ * skipped, the write-ahead log is below its limit.
  */
 #include "ctl_internal.h"
 
@@ -10,6 +10,7 @@
 #include "json.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -25,6 +26,7 @@ struct status {
 	const struct config *config;
 	struct storage_reader *reader;
 	struct table_out *out;
+	const struct json_value *daemon; /* what it says of itself; NULL: it was not to be asked */
 	bool is_healthy;
 	int error; /* the first failure to write or read */
 };
@@ -92,14 +94,29 @@ static void put_daemon(struct status *s)
 	put(s, &row);
 }
 
-static void put_reload_of(struct status *s, const struct json_value *daemon)
+/* What only the running daemon knows. Not everybody may ask it: then these rows are left out. */
+static bool daemon_bool(const struct status *s, const char *key)
 {
-	const struct json_value *refused = json_member(daemon, "reload_refused");
-	const struct json_value *names = json_member(daemon, "restart_needed");
+	const struct json_value *v = json_member(s->daemon, key);
+
+	return v && json_type(v) == JSON_BOOL && json_bool(v);
+}
+
+static int64_t daemon_number(const struct status *s, const char *key)
+{
+	const struct json_value *v = json_member(s->daemon, key);
+	int64_t n = 0;
+
+	return v && json_integer(v, &n) ? n : 0;
+}
+
+static void put_reload(struct status *s)
+{
+	const struct json_value *names = json_member(s->daemon, "restart_needed");
 	struct span text =
 		names && json_type(names) == JSON_STRING ? json_string(names) : SPAN_LITERAL("");
 	char note[WORD_MAX];
-	bool is_refused = refused && json_type(refused) == JSON_BOOL && json_bool(refused);
+	bool is_refused = daemon_bool(s, "reload_refused");
 
 	put(s,
 	    &(struct row) { .item = "reload",
@@ -116,23 +133,31 @@ static void put_reload_of(struct status *s, const struct json_value *daemon)
 			       .note = *note ? note : NULL });
 }
 
-/* What only the running daemon knows. Not everybody may ask it: then these rows are left out. */
-static void put_reload(struct status *s)
+static void put_queue(struct status *s)
 {
-	CLEANUP_FREE char *answer = NULL;
-	struct json_doc *doc = NULL;
+	int64_t queued = daemon_number(s, "queued");
+	bool is_full = queued >= s->config->store.queue_limit;
 
-	if (control_call(s->config->store.path, "status", NULL, NULL, &answer) != 0)
-		return;
-	if (json_parse(answer, strlen(answer), &doc) == 0)
-		put_reload_of(s, json_root(doc));
-	json_doc_free(doc);
+	put_number(s, "queue", queued, is_full ? BAD : GOOD,
+		   is_full ? "queue_limit deliveries wait for the disk, more are answered 503"
+			   : NULL);
+}
+
+static void put_retention(struct status *s)
+{
+	bool waits = daemon_bool(s, "prune_waits");
+
+	put_number(s, "prune_waits", waits, UNJUDGED,
+		   waits ? "event time leapt by more than a day: if the clocks are right, say "
+			   "e2b-hookctl prune"
+			 : NULL);
 }
 
 static void put_ledger(struct status *s)
 {
 	static const char sql[] = "SELECT stored_seq, folded_seq, lag_s, rebuilding, skipped "
 				  "FROM ledger_state";
+	char progress[WORD_MAX];
 	int64_t n[5];
 	int r = storage_reader_integers(s->reader, sql, n, ARRAY_SIZE(n));
 
@@ -144,7 +169,9 @@ static void put_ledger(struct status *s)
 	put_number(s, "folded_seq", n[1], UNJUDGED, NULL);
 	put_number(s, "lag_s", n[2], n[2] <= LAG_MAX_S ? GOOD : BAD,
 		   n[2] <= LAG_MAX_S ? NULL : "the ledger does not follow: see the daemon's log");
-	put_number(s, "rebuilding", n[3], UNJUDGED, NULL);
+	(void)snprintf(progress, sizeof(progress), "folded %" PRId64 " of %" PRId64,
+		       daemon_number(s, "rebuild_seq"), daemon_number(s, "rebuild_target_seq"));
+	put_number(s, "rebuilding", n[3], UNJUDGED, daemon_bool(s, "rebuilding") ? progress : NULL);
 	put_number(s, "skipped", n[4], n[4] == 0 ? GOOD : BAD,
 		   n[4] == 0 ? NULL : "events that the ledger failed on; they are kept");
 }
@@ -338,7 +365,11 @@ static int show(struct status *s, enum table_out_format format)
 		return r;
 	s->out = out;
 	put_daemon(s);
-	put_reload(s);
+	if (s->daemon) {
+		put_reload(s);
+		put_queue(s);
+		put_retention(s);
+	}
 	put_ledger(s);
 	put_sizes(s);
 	put_alerts(s);
@@ -349,17 +380,36 @@ static int show(struct status *s, enum table_out_format format)
 	return s->error < 0 ? s->error : r;
 }
 
+static void free_doc(struct json_doc **doc)
+{
+	json_doc_free(*doc);
+}
+
+static const struct json_value *ask_daemon(const struct config *config, struct json_doc **ret)
+{
+	CLEANUP_FREE char *answer = NULL;
+
+	if (control_call(config->store.path, "status", NULL, NULL, &answer) != 0 ||
+	    json_parse(answer, strlen(answer), ret) != 0)
+		return NULL;
+	return json_root(*ret);
+}
+
 int ctl_status_run(const struct ctl_command *command, const struct ctl_options *options)
 {
 	CLEANUP(ctl_config_unref_pointer) struct config *config = NULL;
 	CLEANUP(storage_reader_close_pointer) struct storage_reader *reader = NULL;
+	CLEANUP(free_doc) struct json_doc *doc = NULL;
 	int code = ctl_load_config(options, &config);
 
 	if (code == 0)
 		code = ctl_open_store(config, &reader);
 	if (code != 0)
 		return code;
-	struct status s = { .config = config, .reader = reader, .is_healthy = true };
+	struct status s = { .config = config,
+			    .reader = reader,
+			    .daemon = ask_daemon(config, &doc),
+			    .is_healthy = true };
 	int r = show(&s, options->format);
 	if (r < 0) {
 		const char *why = storage_reader_error(reader);

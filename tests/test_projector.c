@@ -255,7 +255,8 @@ static void gathers_anew_when_the_ledger_changed(void **state)
 	gather_told(w, t);
 	assert_int_equal(projector_tick(w->p, IN_2100_MS + 7200000), 0);
 	(void)fold_all(w);
-	expect_rows(w, "SELECT end_kind, r.runtime_ms, state FROM runs r JOIN sandboxes USING"
+	expect_rows(w,
+		    "SELECT end_kind, r.runtime_ms, state FROM runs r JOIN sandboxes USING"
 		    " (sandbox_id)",
 		    "killed|1800000|killed");
 	expect_rows(w, "SELECT sum(runtime_ms), sum(runs_ended) FROM cost_hourly", "1800000|1");
@@ -465,6 +466,37 @@ static void takes_size_alias_and_price_from_the_configuration(void **state)
 		"sb2|tpl-a|4|2048|10500|840000|estimated\n"
 		"sb3|tpl-a|4|2048|10500|-|unknown\n"
 		"sb4|unknown|-|-|10500|-|unknown");
+	/* A sum of nothing but unknown costs is unknown, too. */
+	expect_rows(w, "SELECT sandbox_id, cost_nanousd FROM sandboxes ORDER BY sandbox_id",
+		    "sb1|462000\nsb2|840000\nsb3|-\nsb4|-");
+	expect_rows(w, "SELECT template_id, cost_nanousd FROM template_stats ORDER BY template_id",
+		    "tpl-a|1302000\nunknown|-");
+}
+
+/* Clocks of two machines, or a late report: killed is final all the same. */
+static void shows_nothing_of_a_killed_sandbox_as_running(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, PLAIN);
+	tell(w, (struct told) { .id = "1",
+				.type = "sandbox.killed",
+				.time = "2026-11-20T09:00:00Z",
+				.sandbox = "sb1",
+				.run = "run1",
+				.template = "tpl1",
+				.in_2100 = true });
+	tell(w, (struct told) { .id = "2",
+				.type = "sandbox.resumed",
+				.time = "2026-11-20T09:00:01Z",
+				.sandbox = "sb1",
+				.run = "run2",
+				.template = "tpl1",
+				.in_2100 = true });
+	(void)fold_all(w);
+	expect_rows(w, "SELECT run_id, ended_at FROM runs WHERE started_at IS NOT NULL", "run2|-");
+	expect_rows(w, "SELECT state FROM sandboxes", "killed");
+	expect_rows(w, "SELECT running FROM template_stats", "0");
+	expect_rows(w, "SELECT count(*) FROM running", "0");
 }
 
 /* A report about the execution x1 of the sandbox sb1. */
@@ -526,6 +558,7 @@ int main(void)
 		TEST(folds_a_long_log),
 		TEST(shows_the_same_ids_before_and_after_the_fold),
 		TEST(shows_events_beside_one_whose_body_is_damaged),
+		TEST(shows_nothing_of_a_killed_sandbox_as_running),
 		TEST(shows_an_execution_as_before_when_its_event_is_pruned),
 		TEST(takes_size_alias_and_price_from_the_configuration),
 	};

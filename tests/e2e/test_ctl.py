@@ -2,9 +2,11 @@
 sends arrives; what it says about a signature is right; and no secret ever leaves it.
 """
 import base64
+import contextlib
 import csv
 import io
 import json
+import sqlite3
 import subprocess
 import time
 
@@ -103,6 +105,19 @@ class Reading(Case):
         self.ctl("status", code=1)
         (self.home.path / "e2b.secret").unlink()
         self.ctl("status", code=1)
+
+    def test_status_tells_the_queue_and_whether_retention_waits_while_a_daemon_can_be_asked(self):
+        def told():
+            rows = json.loads(self.ctl("status", "--format", "json", code=None))  # healthy or not
+            return {r["item"]: (r["value"], r["ok"], r["note"]) for r in rows}
+        self.assertEqual((told()["queue"], told()["prune_waits"]), ((0, 1, None), (0, None, None)))
+        self.stop(self.daemon)
+        with contextlib.closing(sqlite3.connect(self.home.db)) as db, db:
+            db.execute("UPDATE position SET prune_waits = 1")
+        self.assertFalse({"queue", "prune_waits"} & set(told()))
+        self.daemon = self.start()
+        self.assertEqual(told()["prune_waits"][:2], (1, None))
+        self.assertIn("e2b-hookctl prune", told()["prune_waits"][2])
 
     def test_a_missing_store_is_told_in_one_line(self):
         self.home.configure(store={"path": self.home.path / "none.db"})

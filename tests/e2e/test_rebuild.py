@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import socket
 import sqlite3
 import subprocess
@@ -146,6 +147,19 @@ class Beside(Stored):
         self.ctl("rebuild")
         self.assert_told(told, "rebuilt at rest")
         self.assertLess(status["rebuild_us"] / status["rebuild_slices"], 50000)
+
+    def test_status_tells_how_far_it_is(self):
+        self.generate(20000)
+        self.start()
+        self.ask("rebuild")
+        until(lambda: self.status()["rebuild_seq"] > 500, "the rebuild to get going")
+        (row,) = [r for r in json.loads(self.ctl("status", "--format", "json")) if r["item"] == "rebuilding"]
+        self.assertEqual(row["value"], 1, "the rebuild was over too soon to tell anything")
+        folded, of = map(int, re.fullmatch(r"folded (\d+) of (\d+)", row["note"]).groups())
+        self.assertTrue(500 < folded <= of, row)
+        self.wait_over()
+        (row,) = [r for r in json.loads(self.ctl("status", "--format", "json")) if r["item"] == "rebuilding"]
+        self.assertEqual((row["value"], row["note"]), (0, None))
 
     def test_a_reload_with_new_prices_begins_it_anew(self):
         self.generate(20000)

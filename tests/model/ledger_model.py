@@ -487,7 +487,7 @@ class Ledger:
             created = min(starts, default=None)
             expires = s.open.expires_ms if s.state == "running" else None
             own = [x for x in self.executions if x.sandbox is s]
-            cost = sum(r.cost or 0 for r in s.runs)
+            cost = known_cost(s.runs)
             rows.append({"sandbox_id": s.id, "time": (s.events[0].ms if created is None else created) // 1000,
                          "created_at": rfc3339(created), "ended_at": rfc3339(s.killed.ms if s.killed else None),
                          "last_event_at": rfc3339(last.ms), "expires_at": rfc3339(expires), "source": source,
@@ -509,7 +509,7 @@ class Ledger:
     def view_running(self):
         rows = []
         for s, r in self.runs:
-            if not r.is_open():
+            if not r.is_open() or s.state == "killed":  # killed is final, whatever started later
                 continue
             accrued = max(0, self.now_ms - r.started_ms)
             rows.append({"sandbox_id": s.id, "run_id": r.id, "time": r.started_ms // 1000,
@@ -602,7 +602,7 @@ class Ledger:
             startups = [s.startup.startup_ms for s in boxes if s.startup]
             if not (boxes or runs or ran):
                 continue
-            cost = sum(r.cost or 0 for r in runs)
+            cost = known_cost(runs)
             last = max((e.ms for e in self.events if e.template == template), default=None)
             rows.append({**self.place(template), "sandboxes": len(boxes), "running": sum(s.state == "running" for s in boxes),
                          "runs": len(runs), "runtime_ms": sum(r.runtime_ms or 0 for r in runs), "cost_nanousd": cost,
@@ -612,6 +612,12 @@ class Ledger:
                          "mean_startup_ms": sum(startups) / len(startups) if startups else None,
                          "last_event_at": rfc3339(last)})
         return rows
+
+
+def known_cost(runs):
+    """The sum of what is known; None where nothing is, though something ended."""
+    cost = sum(r.cost or 0 for r in runs)
+    return None if cost == 0 and any(r.cost is None and not r.is_open() for r in runs) else cost
 
 
 def shown(sandbox):
