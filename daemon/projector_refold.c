@@ -56,6 +56,8 @@ static int refold(struct projector *p, int64_t after_seq)
 			      after_seq < p->refold_cautious_until;
 	p->left = cautious ? 1 : SLICE_MAX;
 	int r = projector_fold_slice(p, after_seq, refold_one, &more);
+	if (r == 0 && p->last_seq == after_seq)
+		p->last_seq = p->refold_until; /* what was the end of the log is pruned */
 	if (r == 0 || storage_is_failure(r))
 		return r;
 	if (cautious)

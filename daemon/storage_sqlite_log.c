@@ -307,6 +307,16 @@ static int put_known(struct storage *s, const struct put *p, const struct storag
 	return storage_sqlite_log_again(s, known->seq, 1);
 }
 
+/* The horizon moved while the delivery waited, or before those who judge heard of it: what was
+ * stored under this id is pruned, and would be counted again. */
+static int put_stale(struct storage *s, const struct put *p, enum storage_outcome *ret_outcome,
+		     enum ingest_reason *ret_reason)
+{
+	*ret_reason = INGEST_REASON_STALE;
+	return put_quarantined(s, p, INGEST_REASON_STALE, "time: before the retention horizon",
+			       ret_outcome);
+}
+
 /* A new word comes into the table only with a new event: who repeats one delivery under ever other
  * headers must not fill it. */
 static int put_event(struct storage *s, const struct put *p, enum storage_outcome *ret_outcome,
@@ -321,6 +331,8 @@ static int put_event(struct storage *s, const struct put *p, enum storage_outcom
 	if (r == 1)
 		return known.time_s == time_s ? put_known(s, p, &known, ret_outcome, ret_reason)
 					      : put_reused(s, p, ret_outcome, ret_reason);
+	if (time_s < s->now.position.horizon_unix_s)
+		return put_stale(s, p, ret_outcome, ret_reason);
 	if (storage_sqlite_identity_is_full(s))
 		return storage_sqlite_fail(s, SQLITE_BUSY, "the index of event ids fell behind");
 	r = insert_event(s, p, time_s);

@@ -500,18 +500,24 @@ static void shows_nothing_of_a_killed_sandbox_as_running(void **state)
 }
 
 /* A report about the execution x1 of the sandbox sb1. */
-static void report(struct world *w, const char *event_id, const char *time, int ms)
+static enum storage_outcome put_report(struct world *w, const char *event_id, const char *time,
+				       int ms)
 {
 	char data[160];
 	(void)snprintf(data, sizeof(data),
 		       "{\"code_execution\":{\"execution_id\":\"x1\",\"duration_ms\":%d}}", ms);
-	tell(w, (struct told) { .id = event_id,
-				.type = "sandbox.code_executed",
-				.time = time,
-				.sandbox = "sb1",
-				.run = "run1",
-				.template = "tpl1",
-				.data = data });
+	return put_told(w, (struct told) { .id = event_id,
+					   .type = "sandbox.code_executed",
+					   .time = time,
+					   .sandbox = "sb1",
+					   .run = "run1",
+					   .template = "tpl1",
+					   .data = data });
+}
+
+static void report(struct world *w, const char *event_id, const char *time, int ms)
+{
+	assert_int_equal(put_report(w, event_id, time, ms), STORAGE_STORED);
 	(void)fold_all(w);
 }
 
@@ -532,7 +538,7 @@ static void shows_an_execution_as_before_when_its_event_is_pruned(void **state)
 	expect_rows(w, query, before);
 	/* What was before the horizon cannot be told from what was pruned; what came after it can.
 	 */
-	report(w, "late", "2026-11-20T09:00:01.5Z", 500);
+	assert_int_equal(put_report(w, "late", "2026-11-20T09:00:01.5Z", 500), STORAGE_QUARANTINED);
 	expect_rows(w, query, before);
 	report(w, "new", "2026-11-20T09:00:02Z", 600);
 	expect_rows(w, "SELECT event_id, duration_ms FROM executions", "new|600");

@@ -272,6 +272,31 @@ static void leaves_out_an_event_that_it_fails_on(void **state)
 	assert_non_null(strstr(said, "seq=41"));
 }
 
+/* An old event that came late is the last of the log and the first to be pruned. */
+static void ends_though_the_last_of_the_log_was_pruned(void **state)
+{
+	struct world *w = *state;
+	size_t n = 0;
+	int64_t last_s = 0;
+	begin_some(w);
+	tell(w, (struct told) { .id = "late",
+				.type = "sandbox.created",
+				.time = "2026-11-19T09:00:00Z",
+				.sandbox = "sb-late",
+				.run = "run-late",
+				.template = "tpl" });
+	(void)fold_all(w);
+	assert_int_equal(storage_begin(w->s, false), 0);
+	assert_int_equal(storage_prune_events(w->s, INT64_C(1795132800), 32, &n, &last_s), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+	assert_int_equal(n, 1);
+	CLEANUP_FREE char *ledger = ledger_of(w);
+	struct rebuild *r = new_requested(w);
+	finish(r);
+	expect_well_done(w, r, ledger);
+	rebuild_free(r);
+}
+
 static void numbers_its_rows_after_all_that_were_live(void **state)
 {
 	struct world *w = *state;
@@ -319,6 +344,7 @@ int main(void)
 		TEST(empties_what_it_replaced_though_a_slice_failed),
 		TEST(begins_anew_when_the_terms_change),
 		TEST(leaves_out_an_event_that_it_fails_on),
+		TEST(ends_though_the_last_of_the_log_was_pruned),
 		TEST(numbers_its_rows_after_all_that_were_live),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

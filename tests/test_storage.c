@@ -137,6 +137,28 @@ static void quarantines_an_id_that_is_used_again(void **state)
 		    "id_reused|1\nid_reused|0");
 }
 
+/* Judged before the horizon moved, written after what it repeats was pruned. */
+static void quarantines_what_the_horizon_overtook(void **state)
+{
+	struct world *w = *state;
+	struct told at = created, before = created;
+	before.id = "overtaken";
+	before.time = "2026-11-20T08:59:59.9Z";
+	enum ingest_reason reason = INGEST_REASON_NONE;
+	assert_int_equal(put_told(w, created), STORAGE_STORED);
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_set_horizon(w->s, INT64_C(1795165200)), 0); /* 09:00:00 */
+	assert_int_equal(storage_commit(w->s), 0);
+	PARCEL p;
+	init_told(&p, before);
+	assert_int_equal(put_for(w, &p, &reason), STORAGE_QUARANTINED);
+	assert_int_equal(reason, INGEST_REASON_STALE);
+	assert_int_equal(put_told(w, created), STORAGE_DUPLICATE);
+	at.id = "at";
+	assert_int_equal(put_told(w, at), STORAGE_STORED);
+	expect_rows(w, "SELECT reason FROM quarantine", "stale");
+}
+
 static void tells_types_apart_whatever_is_in_their_names(void **state)
 {
 	struct world *w = *state;
@@ -715,6 +737,7 @@ int main(void)
 		TEST(counts_a_repeat_within_one_transaction),
 		TEST(knows_a_body_without_an_id_again),
 		TEST(quarantines_an_id_that_is_used_again),
+		TEST(quarantines_what_the_horizon_overtook),
 		TEST(tells_types_apart_whatever_is_in_their_names),
 		TEST(keeps_no_header_of_a_repeat),
 		TEST(forgets_what_was_rolled_back),
