@@ -406,6 +406,7 @@ int service_start(const char *config_path, struct service **ret)
 
 	if (!s)
 		return EX_OSERR;
+	metrics_set(METRICS_STARTED_MS, clock_unix_ms());
 	service_watch_init(&s->watch);
 	r = bring_up(s, config_path);
 	if (r != 0) {

@@ -4,6 +4,7 @@ out; and none of it makes a delivery wait.
 """
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -47,6 +48,12 @@ class Page:
 
     def __call__(self, metric, **labels):
         return self.samples[metric, frozenset(labels.items())]
+
+
+def documented():
+    """The rows of the table in docs/operations.md: name, type, labels, meaning."""
+    return re.findall(r"^\| `([a-z0-9_]+)` \| (counter|gauge|histogram) \| ([^|]*) \| ([^|]+) \|$",
+                      (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
 
 
 class Admin(Case):
@@ -339,12 +346,28 @@ class Metrics(Admin):
         daemon = self.start(admin=ADMIN)
         self.assert_outcome(daemon.post(event()), "stored")
         page = self.page()
-        rows = re.findall(r"^\| `([a-z0-9_]+)` \| (counter|gauge|histogram) \| ([^|]*) \| ([^|]+) \|$",
-                          (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+        rows = documented()
         self.assertEqual([r[0] for r in rows], list(page.types), "the table's rows, in the page's order")
         for name, kind, labels, _meaning in rows:
             self.assertEqual(kind, page.types[name], name)
             self.assertEqual(set(re.findall(r"`([a-z_]+)`", labels)), page.labels[name], name)
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("unshare"), "needs root and unshare, to hide what is in /proc")
+    def test_none_is_missing_where_proc_shows_processes_alone(self):
+        """As the packaged unit has it (ProcSubset=pid, ProtectProc=invisible): the rules ask for figures of the process."""
+        hide = self.home.write("hide", "#!/bin/sh\nmount -t proc -o subset=pid,hidepid=invisible proc /proc && "
+                               '! test -e /proc/stat && exec "$@"\n', 0o755)
+        hidden = ["unshare", "--mount", str(hide)]
+        if subprocess.run([*hidden, "true"], capture_output=True, timeout=20).returncode != 0:
+            raise unittest.SkipTest("this kernel or container does not let /proc be hidden")
+        self.home.configure(admin=ADMIN)
+        before = time.time()
+        self.launch(wrapper=hidden).start()
+        page = self.page()
+        self.assertEqual(list(page.types), [name for name, *_ in documented()])
+        began = page("process_start_time_seconds")
+        self.assertAlmostEqual(began, before, delta=30)
+        self.assertEqual(self.page()("process_start_time_seconds"), began, "a start that moves is one more start for a rule")
 
     def test_promtool_finds_nothing(self):
         if not shutil.which("promtool"):
