@@ -1,7 +1,7 @@
 /* How things stand, as rows (item, subject, value, last_at, ok, note): one form for people and
  * programs. ok is 1 or 0 for what is judged, NULL for what is told. Healthy is: a daemon holds the
- * store and took over its configuration, the ledger follows, nothing was skipped, the write-ahead
- * log is below its limit.
+ * store, says of itself that it is ready and took over its configuration, the ledger follows,
+ * nothing was skipped, the write-ahead log is below its limit.
  */
 #include "ctl_internal.h"
 
@@ -92,6 +92,44 @@ static void put_daemon(struct status *s)
 	put(s, &row);
 }
 
+static int64_t number_of(const struct json_value *daemon, const char *name)
+{
+	const struct json_value *v = json_member(daemon, name);
+	int64_t n = 0;
+	return v && json_integer(v, &n) ? n : 0;
+}
+
+/* The reasons as /readyz words them, in one line, and who stands in the way of a commit. */
+static void put_ready_of(struct status *s, const struct json_value *daemon)
+{
+	const struct json_value *ready = json_member(daemon, "ready");
+	const struct json_value *words = json_member(daemon, "readiness");
+	bool is_ready = ready && json_type(ready) == JSON_BOOL && json_bool(ready);
+	struct span text =
+		words && json_type(words) == JSON_STRING ? json_string(words) : SPAN_LITERAL("");
+	char holders[CTL_HOLDERS_MAX], note[2 * WORD_MAX];
+	size_t head = SPAN_LITERAL("not ready\n").len;
+
+	if (!ready) /* a daemon of before */
+		return;
+	if (!is_ready && text.len > head)
+		text = (struct span) { text.s + head, text.len - head - 1 };
+	(void)snprintf(note, sizeof(note), "%.*s", (int)base_min_size(text.len, WORD_MAX), text.s);
+	for (char *c = note; *c; c++)
+		*c = *c == '\n' ? ';' : *c;
+	if (!is_ready && storage_write_holders(s->config->store.path, number_of(daemon, "pid"),
+					       holders, sizeof(holders)) > 0) {
+		size_t len = strlen(note);
+		(void)snprintf(note + len, sizeof(note) - len, "; the store is held by pid %s",
+			       holders);
+	}
+	put(s, &(struct row) { .item = "ready",
+			       .value = text_cell(is_ready ? "yes" : "no"),
+			       .verdict = is_ready ? GOOD : BAD,
+			       .note = is_ready ? NULL : note });
+	put_number(s, "queue", number_of(daemon, "waiting"), UNJUDGED, NULL);
+}
+
 static void put_reload_of(struct status *s, const struct json_value *daemon)
 {
 	const struct json_value *refused = json_member(daemon, "reload_refused");
@@ -116,16 +154,27 @@ static void put_reload_of(struct status *s, const struct json_value *daemon)
 			       .note = *note ? note : NULL });
 }
 
-/* What only the running daemon knows. Not everybody may ask it: then these rows are left out. */
-static void put_reload(struct status *s)
+/* What only the running daemon knows. Not everybody may ask it: that is told, and not judged. */
+static void put_told_by_daemon(struct status *s)
 {
 	CLEANUP_FREE char *answer = NULL;
 	struct json_doc *doc = NULL;
+	int r = control_call(s->config->store.path, "status", NULL, NULL, &answer);
 
-	if (control_call(s->config->store.path, "status", NULL, NULL, &answer) != 0)
+	if (r == CONTROL_NO_DAEMON)
 		return;
-	if (json_parse(answer, strlen(answer), &doc) == 0)
+	if (r != 0)
+		put(s, &(struct row) { .item = "ready",
+				       .value = text_cell("unknown"),
+				       .verdict = r == -EACCES ? UNJUDGED : BAD,
+				       .note = r == -EACCES ? "only root and the daemon's user may "
+							      "ask it; see /readyz"
+							    : "the daemon does not answer on its "
+							      "control socket" });
+	else if (json_parse(answer, strlen(answer), &doc) == 0) {
+		put_ready_of(s, json_root(doc));
 		put_reload_of(s, json_root(doc));
+	}
 	json_doc_free(doc);
 }
 
@@ -338,7 +387,7 @@ static int show(struct status *s, enum table_out_format format)
 		return r;
 	s->out = out;
 	put_daemon(s);
-	put_reload(s);
+	put_told_by_daemon(s);
 	put_ledger(s);
 	put_sizes(s);
 	put_alerts(s);

@@ -301,6 +301,7 @@ static void start_control(struct service *s)
 		.store_path = s->config->store.path,
 		.writer = s->writer,
 		.config = s->config,
+		.hooks = s->hooks,
 	};
 	char error[CONTROL_TEXT_MAX] = "";
 

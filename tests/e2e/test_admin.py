@@ -3,6 +3,7 @@ readiness with reasons, a metrics page that promtool accepts and the documentati
 out; and none of it makes a delivery wait.
 """
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -67,6 +68,12 @@ class Admin(Case):
         self.assertEqual(answer.status, 200, answer)
         return Page(answer.body.decode())
 
+    def status_row(self, item, code=0):
+        run = subprocess.run([HOOKCTL, "-c", str(self.home.config), "status", "--format", "json"], capture_output=True,
+                             text=True, timeout=20)
+        self.assertEqual(run.returncode, code, run.stdout + run.stderr)
+        return next(r for r in json.loads(run.stdout) if r["item"] == item)
+
     def ready_when(self, expected, what):
         """Waits until /readyz says so; returns its text."""
         def look():
@@ -127,7 +134,25 @@ class Health(Admin):
             self.assertEqual(page("e2b_hookd_not_ready", reason="commit_failed"), 1)
             self.assertEqual(page("e2b_hookd_last_commit_failed"), 1)
             self.assertGreaterEqual(page("e2b_hookd_commit_failures_total"), 1)
+            row = self.status_row("ready", code=1)
+            self.assertEqual((row["value"], row["ok"]), ("no", 0))
+            self.assertIn(text.split("\n")[1], row["note"], "the same words as /readyz")
+            self.assertIn(f"held by pid {os.getpid()} (", row["note"])
             other.execute("ROLLBACK")
+        self.ready_when(200, "the daemon to find by itself that the store works again")
+        self.assertEqual(self.status_row("ready")["value"], "yes")
+        self.assertEqual(self.status_row("queue")["value"], 0)
+        self.assert_outcome(daemon.post(event()), "stored")
+
+    def test_a_reader_that_locks_the_store_by_hand_is_named(self):
+        """Whoever may read the store may do that: it costs 503, and nothing more."""
+        daemon = self.start(admin=ADMIN)
+        with open(f"{self.home.db}-shm", "rb") as shared:
+            # SQLite's lock for writing, byte 120; a lock to read it can be had by who may only read.
+            fcntl.lockf(shared, fcntl.LOCK_SH, 1, 120)
+            self.assertEqual(daemon.post(event()).status, 503)
+            self.ready_when(503, "the failed commit to be told")
+            self.assertIn(f"held by pid {os.getpid()} (", self.status_row("ready", code=1)["note"])
         self.ready_when(200, "the daemon to find by itself that the store works again")
         self.assert_outcome(daemon.post(event()), "stored")
 
@@ -335,12 +360,6 @@ class Metrics(Admin):
         daemon.reload()
         self.assertEqual(self.page()("e2b_hookd_config_restart_needed"), 0)
         self.assertEqual(self.status_row("restart_needed")["value"], 0)
-
-    def status_row(self, item, code=0):
-        run = subprocess.run([HOOKCTL, "-c", str(self.home.config), "status", "--format", "json"], capture_output=True,
-                             text=True, timeout=20)
-        self.assertEqual(run.returncode, code, run.stdout + run.stderr)
-        return next(r for r in json.loads(run.stdout) if r["item"] == item)
 
     def test_the_documentation_lists_what_is_served_and_nothing_else(self):
         daemon = self.start(admin=ADMIN)
