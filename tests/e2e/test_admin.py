@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -444,6 +445,15 @@ class Metrics(Admin):
 class JsonLog(Admin):
     HOSTILE = ["plain", 'quote " and \\ and {"a":1}', "line\nfeed \x1b[31m red \x7f", "grün 😀 \u202e right to left",
                "\u2028 separator", "x" * 100]
+
+    def test_a_warning_about_the_configuration_is_one_too(self):
+        self.home.configure(admin=ADMIN, extra="[log]\nformat = json\n")
+        (self.home.path / "e2b.secret").chmod(0o644)
+        daemon = self.launch().start()
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: '"reloaded"' in daemon.log, "the reload to be told")
+        said = [json.loads(line) for line in list(daemon.lines)]
+        self.assertEqual(len([x for x in said if x["level"] == "warning" and "e2b.secret" in x["message"]]), 2, daemon.log)
 
     def test_every_line_is_one_object_whatever_senders_send(self):
         daemon = self.start(admin=ADMIN, extra="[log]\nformat = json\nlevel = debug\n")
