@@ -1,7 +1,8 @@
 #include "admin_internal.h"
 
+#include "metrics.h"
+
 #include <dirent.h>
-#include <inttypes.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -43,25 +44,10 @@ static bool read_stat(uint64_t ret[static FIELDS_MAX])
 	return true;
 }
 
-/* When the machine was booted, in unix seconds; 0: not known. */
-static int64_t boot_time(void)
-{
-	CLEANUP_FILE FILE *f = fopen("/proc/stat", "re");
-	char line[256];
-	int64_t at = 0;
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "btime %" SCNd64, &at) == 1)
-			return at;
-	}
-	return 0;
-}
-
 static void put_stat(struct admin_text *t)
 {
 	uint64_t field[FIELDS_MAX] = { 0 };
 	uint64_t ticks = (uint64_t)sysconf(_SC_CLK_TCK), page = (uint64_t)sysconf(_SC_PAGESIZE);
-	int64_t boot = boot_time();
 
 	if (!read_stat(field) || ticks == 0)
 		return;
@@ -72,10 +58,6 @@ static void put_stat(struct admin_text *t)
 		       (int64_t)field[23], 0);
 	admin_text_one(t, "process_resident_memory_bytes", ADMIN_GAUGE, "Resident memory.",
 		       (int64_t)(field[24] * page), 0);
-	if (boot > 0)
-		admin_text_one(t, "process_start_time_seconds", ADMIN_GAUGE,
-			       "When the process began, in unix time.",
-			       boot * 1000 + (int64_t)(field[22] * 1000 / ticks), 3);
 }
 
 /* -1: not to be counted. */
@@ -98,6 +80,10 @@ void admin_process_put(struct admin_text *t)
 	int64_t n = count_fds();
 
 	put_stat(t);
+	/* Not from /proc: its times count from the boot, and when that was stands in a file that
+	 * the packaged unit hides (ProcSubset=pid). */
+	admin_text_one(t, "process_start_time_seconds", ADMIN_GAUGE,
+		       "When the process began, in unix time.", metrics_get(METRICS_STARTED_MS), 3);
 	if (n >= 0)
 		admin_text_one(t, "process_open_fds", ADMIN_GAUGE, "Open file descriptors.", n, 0);
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)

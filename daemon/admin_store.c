@@ -317,7 +317,7 @@ static void tell(int rc, const char *words)
 	if (log_limit_allows(&limit, &held_back))
 		log_line(LOG_LEVEL_WARNING, "the figures of the store could not be read",
 			 LOG_TEXT("error", strerror(-rc)), LOG_TEXT("store", words),
-			 LOG_NUM("lines_held_back", held_back));
+			 LOG_NUM("held_back", held_back));
 }
 
 /* Once through; a connection that failed is not used again. */

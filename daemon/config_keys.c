@@ -87,7 +87,7 @@ static const struct config_key admin_keys[] = {
 	  .type = CONFIG_TYPE_LISTEN,
 	  .fallback = "127.0.0.1:8788",
 	  .offset = offsetof(struct config_admin, listen),
-	  .doc = "Where metrics, health, API and page are served, in the forms of [server] listen "
+	  .doc = "Where metrics and health are served, in the forms of [server] listen "
 		 "(the unit's socket is called admin); empty turns them off." },
 	{ .name = "token_file",
 	  .type = CONFIG_TYPE_FILE,
@@ -469,7 +469,7 @@ static const struct config_section sections[] = {
 	  .instances_max = 1,
 	  KEYS(server_keys) },
 	{ .name = "admin",
-	  .doc = "Metrics, health, the read API and the page.",
+	  .doc = "Metrics and health.",
 	  .size = sizeof(struct config_admin),
 	  .instances_max = 1,
 	  KEYS(admin_keys) },

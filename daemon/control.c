@@ -263,6 +263,8 @@ int control_new(const struct control_options *options, struct control **ret,
 		return fail(error, -ENOMEM, options->store_path, NULL);
 	c->listen_fd = c->stop_fd = c->dir_fd = -1;
 	c->writer = options->writer;
+	c->hooks = options->hooks;
+	c->queue_limit = (size_t)options->config->store.queue_limit;
 	c->patience_ms = options->patience_ms ? options->patience_ms : PATIENCE_MS;
 	c->started_mono_ms = clock_mono_ms();
 	c->config = config_ref((struct config *)options->config);

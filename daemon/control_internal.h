@@ -13,6 +13,8 @@
 
 struct control {
 	struct writer *writer;
+	const struct hook_server *hooks;
+	size_t queue_limit;
 	int64_t patience_ms, started_mono_ms;
 	int listen_fd, stop_fd, dir_fd;
 	char name[256]; /* of the socket in its directory */

@@ -6,6 +6,7 @@
  */
 #include "control_internal.h"
 
+#include "admin_health.h"
 #include "clock.h"
 #include "config.h"
 #include "json.h"
@@ -432,6 +433,18 @@ static int append_figures(struct buffer *b, const struct control *c, const struc
 	return r;
 }
 
+/* The text of /readyz. */
+static int append_ready(struct buffer *b, const struct admin_health *health)
+{
+	CLEANUP(buffer_finish) struct buffer text = BUFFER_INIT(CONTROL_ANSWER_MAX);
+	int r = admin_health_text(health, &text);
+	if (r == 0)
+		r = buffer_appendf(b,
+				   ",\"waiting\":%zu,\"ready\":%s,\"readiness\":", health->waiting,
+				   admin_health_is_ready(health) ? "true" : "false");
+	return r < 0 ? r : json_append_string(b, (struct span) { text.data, text.len });
+}
+
 /* How the last reload went, and what of the file waits for a restart. The names are ours. */
 static int append_reload(struct buffer *b, struct control *c)
 {
@@ -448,14 +461,16 @@ static int append_reload(struct buffer *b, struct control *c)
 
 static int do_status(struct control_talk *t, const struct control_request *request)
 {
-	struct writer_health h;
-	writer_health(t->c->writer, &h);
+	struct admin_health health;
+	admin_health_read(t->c->writer, t->c->hooks, t->c->queue_limit, false, &health);
 	CLEANUP(buffer_finish) struct buffer json = BUFFER_INIT(CONTROL_ANSWER_MAX);
 	int r = buffer_append_text(&json, "{");
 	if (r == 0)
-		r = append_figures(&json, t->c, &h);
+		r = append_figures(&json, t->c, &health.writer);
 	if (r == 0)
-		r = append_error(&json, &h);
+		r = append_ready(&json, &health);
+	if (r == 0)
+		r = append_error(&json, &health.writer);
 	if (r == 0)
 		r = append_reload(&json, t->c);
 	if (r == 0)

@@ -49,7 +49,9 @@ static int run_help(const struct ctl_command *command, const struct ctl_options 
 	"target, and waits for what comes of it: exit 0 only if every target took it. ack stops\n" \
 	"repeats until the alert is over. retry sends at once what waits or was given up.\n"       \
 	"What was sent: e2b-hookctl notifications.\n"
-#define STATUS_DETAILS "Exit 0 only if healthy: no row with ok = 0.\n"
+#define STATUS_DETAILS                                                                             \
+	"Exit 0 only if healthy: no row with ok = 0. Whether the daemon is ready, and how its\n"   \
+	"last reload went, is told to root and its own user; for others that is unknown.\n"
 
 static const struct ctl_command commands[] = {
 	{ .name = "check-config",

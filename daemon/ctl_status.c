@@ -1,7 +1,7 @@
 /* How things stand, as rows (item, subject, value, last_at, ok, note): one form for people and
  * programs. ok is 1 or 0 for what is judged, NULL for what is told. Healthy is: a daemon holds the
- * store and took over its configuration, its queue is not full, the ledger follows, nothing was
- * skipped, the write-ahead log is below its limit.
+ * store, says of itself that it is ready and took over its configuration, the ledger follows,
+ * nothing was skipped, the write-ahead log is below its limit.
  */
 #include "ctl_internal.h"
 
@@ -26,7 +26,8 @@ struct status {
 	const struct config *config;
 	struct storage_reader *reader;
 	struct table_out *out;
-	const struct json_value *daemon; /* what it says of itself; NULL: it was not to be asked */
+	int asked; /* 0: the daemon answered; CONTROL_NO_DAEMON, or why it did not */
+	const struct json_value *daemon; /* its answer; NULL: none */
 	bool is_healthy;
 	int error; /* the first failure to write or read */
 };
@@ -94,7 +95,7 @@ static void put_daemon(struct status *s)
 	put(s, &row);
 }
 
-/* What only the running daemon knows. Not everybody may ask it: then these rows are left out. */
+/* What only the running daemon knows. Not everybody may ask it: that is told, and not judged. */
 static bool daemon_bool(const struct status *s, const char *key)
 {
 	const struct json_value *v = json_member(s->daemon, key);
@@ -108,6 +109,55 @@ static int64_t daemon_number(const struct status *s, const char *key)
 	int64_t n = 0;
 
 	return v && json_integer(v, &n) ? n : 0;
+}
+
+static void put_unasked(struct status *s)
+{
+	bool is_forbidden = s->asked == -EACCES;
+
+	put(s, &(struct row) { .item = "ready",
+			       .value = text_cell("unknown"),
+			       .verdict = is_forbidden ? UNJUDGED : BAD,
+			       .note = is_forbidden ? "only root and the daemon's user may ask it; "
+						      "see /readyz"
+						    : "the daemon does not answer on its control "
+						      "socket" });
+}
+
+/* The reasons as /readyz words them, in one line, and who stands in the way of a commit. */
+static void describe_unready(const struct status *s, char note[static 2 * WORD_MAX])
+{
+	const struct json_value *words = json_member(s->daemon, "readiness");
+	struct span text =
+		words && json_type(words) == JSON_STRING ? json_string(words) : SPAN_LITERAL("");
+	size_t head = SPAN_LITERAL("not ready\n").len;
+	char holders[CTL_HOLDERS_MAX];
+
+	if (text.len > head)
+		text = (struct span) { text.s + head, text.len - head - 1 };
+	(void)snprintf(note, 2 * WORD_MAX, "%.*s", (int)base_min_size(text.len, WORD_MAX), text.s);
+	for (char *c = note; *c; c++)
+		*c = *c == '\n' ? ';' : *c;
+	size_t len = strlen(note);
+	if (storage_write_holders(s->config->store.path, daemon_number(s, "pid"), holders,
+				  sizeof(holders)) > 0)
+		(void)snprintf(note + len, 2 * WORD_MAX - len, "; the store is held by pid %s",
+			       holders);
+}
+
+static void put_ready(struct status *s)
+{
+	bool is_ready = daemon_bool(s, "ready");
+	char note[2 * WORD_MAX];
+
+	if (!json_member(s->daemon, "ready")) /* a daemon of before */
+		return;
+	if (!is_ready)
+		describe_unready(s, note);
+	put(s, &(struct row) { .item = "ready",
+			       .value = text_cell(is_ready ? "yes" : "no"),
+			       .verdict = is_ready ? GOOD : BAD,
+			       .note = is_ready ? NULL : note });
 }
 
 static void put_reload(struct status *s)
@@ -135,10 +185,10 @@ static void put_reload(struct status *s)
 
 static void put_queue(struct status *s)
 {
-	int64_t queued = daemon_number(s, "queued");
-	bool is_full = queued >= s->config->store.queue_limit;
+	int64_t waiting = daemon_number(s, "waiting");
+	bool is_full = waiting >= s->config->store.queue_limit;
 
-	put_number(s, "queue", queued, is_full ? BAD : GOOD,
+	put_number(s, "queue", waiting, is_full ? BAD : GOOD,
 		   is_full ? "queue_limit deliveries wait for the disk, more are answered 503"
 			   : NULL);
 }
@@ -365,7 +415,10 @@ static int show(struct status *s, enum table_out_format format)
 		return r;
 	s->out = out;
 	put_daemon(s);
+	if (s->asked != 0 && s->asked != CONTROL_NO_DAEMON)
+		put_unasked(s);
 	if (s->daemon) {
+		put_ready(s);
 		put_reload(s);
 		put_queue(s);
 		put_retention(s);
@@ -385,14 +438,13 @@ static void free_doc(struct json_doc **doc)
 	json_doc_free(*doc);
 }
 
-static const struct json_value *ask_daemon(const struct config *config, struct json_doc **ret)
+static void ask_daemon(struct status *s, struct json_doc **ret)
 {
 	CLEANUP_FREE char *answer = NULL;
 
-	if (control_call(config->store.path, "status", NULL, NULL, &answer) != 0 ||
-	    json_parse(answer, strlen(answer), ret) != 0)
-		return NULL;
-	return json_root(*ret);
+	s->asked = control_call(s->config->store.path, "status", NULL, NULL, &answer);
+	if (s->asked == 0 && json_parse(answer, strlen(answer), ret) == 0)
+		s->daemon = json_root(*ret);
 }
 
 int ctl_status_run(const struct ctl_command *command, const struct ctl_options *options)
@@ -406,10 +458,8 @@ int ctl_status_run(const struct ctl_command *command, const struct ctl_options *
 		code = ctl_open_store(config, &reader);
 	if (code != 0)
 		return code;
-	struct status s = { .config = config,
-			    .reader = reader,
-			    .daemon = ask_daemon(config, &doc),
-			    .is_healthy = true };
+	struct status s = { .config = config, .reader = reader, .is_healthy = true };
+	ask_daemon(&s, &doc);
 	int r = show(&s, options->format);
 	if (r < 0) {
 		const char *why = storage_reader_error(reader);

@@ -73,10 +73,25 @@ static int append(struct listen_set *set, int *fd, bool inherited, char *path,
 	return 0;
 }
 
+/* How many sockets systemd passed to this very process (sd_listen_fds(3)). */
+static int systemd_count(void)
+{
+	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
+
+	if (!pid || !n || strtol(pid, NULL, 10) != (long)getpid())
+		return 0;
+	return (int)base_min_i64(base_max_i64(strtol(n, NULL, 10), 0), 64);
+}
+
 static int explain_bind(int error_number, const char *text, char error[static LISTEN_ERROR_MAX])
 {
 	switch (error_number) {
 	case EADDRINUSE:
+		if (systemd_count() > 0)
+			return fail(error, -EADDRINUSE,
+				    "%s is taken, perhaps by the .socket unit that came with this "
+				    "service: write listen = systemd, or mask that unit",
+				    text);
 		return fail(error, -EADDRINUSE,
 			    "another process listens on %s; stop it or choose another address "
 			    "([server] listen, [admin] listen)",
@@ -221,16 +236,6 @@ static int open_unix(struct listen_set *set, const struct config_listen *config,
 	set->items[set->n - 1].path_dev = st.st_dev;
 	set->items[set->n - 1].path_ino = st.st_ino;
 	return 0;
-}
-
-/* How many sockets systemd passed to this very process (sd_listen_fds(3)). */
-static int systemd_count(void)
-{
-	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
-
-	if (!pid || !n || strtol(pid, NULL, 10) != (long)getpid())
-		return 0;
-	return (int)base_min_i64(base_max_i64(strtol(n, NULL, 10), 0), 64);
 }
 
 /* The name of the i-th: LISTEN_FDNAMES is a list with colons. */

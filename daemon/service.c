@@ -58,11 +58,14 @@ static void log_report(const char *path, const struct config_report *report)
 	}
 }
 
+/* What is said of a configuration is said in the form that it asks for, where it is whole. */
 static int load(const char *path, struct config **ret)
 {
 	CLEANUP(config_report_finish) struct config_report report = { 0 };
 	int r = config_load(path, CONFIG_SECRETS_REQUIRED, ret, &report);
 
+	if (r == 0)
+		log_configure((*ret)->log_level, (*ret)->log_format);
 	log_report(path, &report);
 	if (r < 0) {
 		log_say(LOG_LEVEL_ERROR, "out of memory");
@@ -86,7 +89,6 @@ static void take_over(struct service *s, struct config *next)
 	if (n > 0)
 		log_line(LOG_LEVEL_WARNING, "a changed setting needs a restart",
 			 LOG_TEXT("settings", names));
-	log_configure(next->log_level, next->log_format);
 	hook_server_set_config(s->hooks, next);
 	writer_set_config(s->writer, next);
 	if (s->admin)
@@ -301,6 +303,7 @@ static void start_control(struct service *s)
 		.store_path = s->config->store.path,
 		.writer = s->writer,
 		.config = s->config,
+		.hooks = s->hooks,
 	};
 	char error[CONTROL_TEXT_MAX] = "";
 
@@ -347,7 +350,6 @@ static int bring_up(struct service *s, const char *config_path)
 		return r;
 	s->running = config_ref(s->config);
 	metrics_set(METRICS_CONFIG_LOADED_MS, clock_unix_ms());
-	log_configure(s->config->log_level, s->config->log_format);
 	raise_fd_limit(s->config);
 	/* The admin listener before the hook listener would report on what is not there yet. */
 	if ((r = open_store(s)) != 0 || (r = start_writer(s)) != 0 || (r = start_hooks(s)) != 0 ||
@@ -406,6 +408,8 @@ int service_start(const char *config_path, struct service **ret)
 
 	if (!s)
 		return EX_OSERR;
+	metrics_set(METRICS_STARTED_MS, clock_unix_ms());
+	log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT); /* looks where lines go */
 	service_watch_init(&s->watch);
 	r = bring_up(s, config_path);
 	if (r != 0) {

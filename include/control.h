@@ -4,7 +4,7 @@
  *   answer    zero or more `progress TEXT` LF, then
  *             `ok JSON-OBJECT` LF  or  `error TEXT` LF; then the daemon closes
  *
- *   status                                    health of the writer and the store
+ *   status                                    readiness, health of the writer and the store
  *   rebuild                                   the ledger anew; answers when it is done
  *   prune                                     retention now; answers when it is done
  *   requeue [source=NAME] [reason=REASON] [what=quarantine|rejections|skipped|all]
@@ -68,6 +68,7 @@ const char *control_command_name(enum control_command command);
 
 struct config;
 struct control;
+struct hook_server;
 struct writer;
 
 struct control_options {
@@ -75,6 +76,7 @@ struct control_options {
 	struct writer *writer; /* running, and so until control_free */
 	const struct config *config; /* replaced by control_set_config */
 	int64_t patience_ms; /* for a client to speak or read; 0: 5 s */
+	const struct hook_server *hooks; /* as the writer; NULL: none */
 };
 
 /* Makes the socket and starts to serve. On failure `error` says what to do; -EEXIST: the path is no

@@ -114,6 +114,7 @@ void metrics_buckets(enum metrics_histogram histogram, struct metrics_buckets *r
 /* Gauges ---------------------------------------------------------------------- */
 
 enum metrics_gauge {
+	METRICS_STARTED_MS, /* unix time of the start of the process */
 	METRICS_RELOAD_FAILED, /* 1: the last reload was refused */
 	METRICS_CONFIG_LOADED_MS, /* unix time of the last load that was taken over */
 	METRICS_RESTART_NEEDED, /* changed settings that wait for a restart */

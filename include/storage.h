@@ -291,3 +291,5 @@ void storage_stats(struct storage *s, struct storage_stats *ret);
 /* Other processes that read now, as "4711 (python3), 4712 (grafana)": one that stays keeps the
  * write-ahead log from shrinking. How many; a momentary picture. Any thread. */
 size_t storage_wal_holders(const char *path, char *buf, size_t size);
+/* The process that keeps all others from writing now, likewise; `except_pid` is not told. */
+size_t storage_write_holders(const char *path, int64_t except_pid, char *buf, size_t size);

@@ -29,8 +29,8 @@ import unittest
 import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-HOOKD = os.environ.get("HOOKD_BIN", str(ROOT / "build/daemon/e2b-hookd"))
-HOOKCTL = os.environ.get("HOOKCTL_BIN", str(ROOT / "build/daemon/e2b-hookctl"))
+HOOKD = os.path.abspath(os.environ.get("HOOKD_BIN", ROOT / "build/daemon/e2b-hookd"))
+HOOKCTL = os.path.abspath(os.environ.get("HOOKCTL_BIN", ROOT / "build/daemon/e2b-hookctl"))
 SANITIZED = os.environ.get("HOOKD_SANITIZED") == "1"
 VALGRIND = os.environ.get("HOOKD_VALGRIND") == "1"
 PATIENCE = 15 if VALGRIND else 3 if SANITIZED else 1  # so many times slower the daemon may be

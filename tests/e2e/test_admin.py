@@ -3,9 +3,12 @@ readiness with reasons, a metrics page that promtool accepts and the documentati
 out; and none of it makes a delivery wait.
 """
 import contextlib
+import fcntl
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -49,6 +52,12 @@ class Page:
         return self.samples[metric, frozenset(labels.items())]
 
 
+def documented():
+    """The rows of the table in docs/operations.md: name, type, labels, meaning."""
+    return re.findall(r"^\| `([a-z0-9_]+)` \| (counter|gauge|histogram) \| ([^|]*) \| ([^|]+) \|$",
+                      (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+
+
 class Admin(Case):
     def get(self, path, method="GET", token=None, daemon=None):
         daemon = daemon or self.daemons[-1]
@@ -59,6 +68,12 @@ class Admin(Case):
         answer = self.get("/metrics", token=token)
         self.assertEqual(answer.status, 200, answer)
         return Page(answer.body.decode())
+
+    def status_row(self, item, code=0):
+        run = subprocess.run([HOOKCTL, "-c", str(self.home.config), "status", "--format", "json"], capture_output=True,
+                             text=True, timeout=20)
+        self.assertEqual(run.returncode, code, run.stdout + run.stderr)
+        return next(r for r in json.loads(run.stdout) if r["item"] == item)
 
     def ready_when(self, expected, what):
         """Waits until /readyz says so; returns its text."""
@@ -120,7 +135,25 @@ class Health(Admin):
             self.assertEqual(page("e2b_hookd_not_ready", reason="commit_failed"), 1)
             self.assertEqual(page("e2b_hookd_last_commit_failed"), 1)
             self.assertGreaterEqual(page("e2b_hookd_commit_failures_total"), 1)
+            row = self.status_row("ready", code=1)
+            self.assertEqual((row["value"], row["ok"]), ("no", 0))
+            self.assertIn(text.split("\n")[1], row["note"], "the same words as /readyz")
+            self.assertIn(f"held by pid {os.getpid()} (", row["note"])
             other.execute("ROLLBACK")
+        self.ready_when(200, "the daemon to find by itself that the store works again")
+        self.assertEqual(self.status_row("ready")["value"], "yes")
+        self.assertEqual(self.status_row("queue")["value"], 0)
+        self.assert_outcome(daemon.post(event()), "stored")
+
+    def test_a_reader_that_locks_the_store_by_hand_is_named(self):
+        """Whoever may read the store may do that: it costs 503, and nothing more."""
+        daemon = self.start(admin=ADMIN)
+        with open(f"{self.home.db}-shm", "rb") as shared:
+            # SQLite's lock for writing, byte 120; a lock to read it can be had by who may only read.
+            fcntl.lockf(shared, fcntl.LOCK_SH, 1, 120)
+            self.assertEqual(daemon.post(event()).status, 503)
+            self.ready_when(503, "the failed commit to be told")
+            self.assertIn(f"held by pid {os.getpid()} (", self.status_row("ready", code=1)["note"])
         self.ready_when(200, "the daemon to find by itself that the store works again")
         self.assert_outcome(daemon.post(event()), "stored")
 
@@ -329,22 +362,32 @@ class Metrics(Admin):
         self.assertEqual(self.page()("e2b_hookd_config_restart_needed"), 0)
         self.assertEqual(self.status_row("restart_needed")["value"], 0)
 
-    def status_row(self, item, code=0):
-        run = subprocess.run([HOOKCTL, "-c", str(self.home.config), "status", "--format", "json"], capture_output=True,
-                             text=True, timeout=20)
-        self.assertEqual(run.returncode, code, run.stdout + run.stderr)
-        return next(r for r in json.loads(run.stdout) if r["item"] == item)
-
     def test_the_documentation_lists_what_is_served_and_nothing_else(self):
         daemon = self.start(admin=ADMIN)
         self.assert_outcome(daemon.post(event()), "stored")
         page = self.page()
-        rows = re.findall(r"^\| `([a-z0-9_]+)` \| (counter|gauge|histogram) \| ([^|]*) \| ([^|]+) \|$",
-                          (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+        rows = documented()
         self.assertEqual([r[0] for r in rows], list(page.types), "the table's rows, in the page's order")
         for name, kind, labels, _meaning in rows:
             self.assertEqual(kind, page.types[name], name)
             self.assertEqual(set(re.findall(r"`([a-z_]+)`", labels)), page.labels[name], name)
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("unshare"), "needs root and unshare, to hide what is in /proc")
+    def test_none_is_missing_where_proc_shows_processes_alone(self):
+        """As the packaged unit has it (ProcSubset=pid, ProtectProc=invisible): the rules ask for figures of the process."""
+        hide = self.home.write("hide", "#!/bin/sh\nmount -t proc -o subset=pid,hidepid=invisible proc /proc && "
+                               '! test -e /proc/stat && exec "$@"\n', 0o755)
+        hidden = ["unshare", "--mount", str(hide)]
+        if subprocess.run([*hidden, "true"], capture_output=True, timeout=20).returncode != 0:
+            raise unittest.SkipTest("this kernel or container does not let /proc be hidden")
+        self.home.configure(admin=ADMIN)
+        before = time.time()
+        self.launch(wrapper=hidden).start()
+        page = self.page()
+        self.assertEqual(list(page.types), [name for name, *_ in documented()])
+        began = page("process_start_time_seconds")
+        self.assertAlmostEqual(began, before, delta=30)
+        self.assertEqual(self.page()("process_start_time_seconds"), began, "a start that moves is one more start for a rule")
 
     def test_promtool_finds_nothing(self):
         if not shutil.which("promtool"):
@@ -402,6 +445,15 @@ class Metrics(Admin):
 class JsonLog(Admin):
     HOSTILE = ["plain", 'quote " and \\ and {"a":1}', "line\nfeed \x1b[31m red \x7f", "grün 😀 \u202e right to left",
                "\u2028 separator", "x" * 100]
+
+    def test_a_warning_about_the_configuration_is_one_too(self):
+        self.home.configure(admin=ADMIN, extra="[log]\nformat = json\n")
+        (self.home.path / "e2b.secret").chmod(0o644)
+        daemon = self.launch().start()
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: '"reloaded"' in daemon.log, "the reload to be told")
+        said = [json.loads(line) for line in list(daemon.lines)]
+        self.assertEqual(len([x for x in said if x["level"] == "warning" and "e2b.secret" in x["message"]]), 2, daemon.log)
 
     def test_every_line_is_one_object_whatever_senders_send(self):
         daemon = self.start(admin=ADMIN, extra="[log]\nformat = json\nlevel = debug\n")

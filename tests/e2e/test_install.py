@@ -67,6 +67,11 @@ class TheLayout(Case):
         commands = (build / "compile_commands.json").read_text()
         self.assertEqual(set(re.findall(r"HOOKD_SYSCONFDIR=([^']+)'", json.loads(commands)[0]["command"])), {'"/etc"'})
 
+    def test_every_text_for_operators_is_installed(self):
+        plan, _ = self.configure()
+        installed = {source.resolve() for source in plan.values()}
+        self.assertEqual({path for path in (ROOT / "docs").glob("*.md")} - installed, set())
+
     def test_it_configures_without_scdoc_and_systemd(self):
         plan, _ = self.configure("-Dsystemd=disabled", "-Dman=disabled")
         self.assertEqual([to for to in plan if "systemd" in to.parts or "man" in to.parts], [])

@@ -276,6 +276,24 @@ class Activation(Case):
         self.died_on_purpose(daemon)
         self.assertIn("FileDescriptorName=hook", daemon.log)
 
+    def test_an_address_that_the_manager_holds_for_it_is_told_so(self):
+        """The socket unit is on, and the configuration names an address: the port is taken, and `ss` would show systemd."""
+        sock = self.listening()
+        self.home.configure(server={"listen": self.name_of(sock)})
+        daemon = self.activate([("hook", sock)])
+        self.assertEqual(daemon.wait(20), 69, daemon.log)
+        self.died_on_purpose(daemon)
+        self.assertIn("listen = systemd", daemon.log)
+        self.assertIn("another process listens", self.refused_by(sock))
+
+    def refused_by(self, sock):
+        """What it says where the same port is somebody's whom it was not started by."""
+        daemon = self.launch()
+        self.assertEqual(daemon.wait(20), 69, daemon.log)
+        self.died_on_purpose(daemon)
+        self.assertNotIn("listen = systemd", daemon.log)
+        return daemon.log
+
     def restarts(self, sock):
         self.home.configure(server={"listen": "systemd"})
         daemon = self.activate([("hook", sock)]).start()

@@ -58,6 +58,40 @@ class Rules(unittest.TestCase):
                 self.assertRegex(text, r"description: >-\n {12}\S.{40}")
 
 
+@unittest.skipUnless(shutil.which("amtool"), "amtool not installed (apt-get install prometheus-alertmanager)")
+class KeptBack(unittest.TestCase):
+    def kept_back_by(self, name):
+        """Which rules the inhibit_rules of the page keep back while this one fires."""
+        page = (EXAMPLES / "README.md").read_text()
+        block = re.search(r"^```yaml\n(inhibit_rules:.*?)^```", page, re.MULTILINE | re.DOTALL).group(1)
+        kept = set()
+        for rule in re.split(r"^  - ", block, flags=re.MULTILINE)[1:]:
+            source, target = (re.findall(r'(\w+)(=~|!=|=)"([^"]*)"', re.search(rf"{w}_matchers: \[(.*)\]", rule).group(1))
+                              for w in ("source", "target"))
+            if source == [("alertname", "=", name)]:
+                kept |= {alert for alert, text in alerts().items() if self.matches(target, alert, text)}
+        return block, kept
+
+    def matches(self, matchers, alert, text):
+        labels = {"alertname": alert, "severity": re.search(r"severity: (\w+)", text).group(1)}
+        tests = {"=": lambda a, b: a == b, "!=": lambda a, b: a != b, "=~": lambda a, b: re.fullmatch(b, a) is not None}
+        return all(tests[how](labels[label], value) for label, how, value in matchers)
+
+    def test_what_down_and_not_ready_explain_wakes_nobody_a_second_time(self):
+        block, kept = self.kept_back_by("E2bHookdDown")
+        self.assertEqual(kept, set(alerts()) - {"E2bHookdDown"})
+        _, kept = self.kept_back_by("E2bHookdNotReady")
+        self.assertNotIn("E2bHookdNotReady", kept)
+        self.assertNotIn("E2bHookdDown", kept)
+        # Its reasons disk_full, queue_full, commit_failed and ledger_stuck have rules of their own.
+        self.assertLessEqual({"E2bHookdDiskLow", "E2bHookdRefusing", "E2bHookdWriteErrors", "E2bHookdLedgerStuck"}, kept)
+        with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+            file.write("route: {receiver: r}\nreceivers: [{name: r}]\n" + block)
+            file.flush()
+            run = subprocess.run(["amtool", "check-config", file.name], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+
+
 class Prometheus:
     """A Prometheus of its own: the example with other ports, paths and intervals."""
 

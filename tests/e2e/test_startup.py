@@ -58,6 +58,21 @@ class Refusals(Case):
         self.assertEqual(run.returncode, 78)
         self.assertIn(str(self.home.config), run.stderr)
 
+    def test_what_the_journal_gets_has_its_priority_from_the_first_line_on(self):
+        """`journalctl -p err` is where one looks when it does not start."""
+        self.home.configure()
+        self.home.config.write_text(self.home.config.read_text() + "[log]\nlevel = loud\n")
+        with (self.home.path / "journal").open("w+b") as journal:
+            status = os.fstat(journal.fileno())
+            run = subprocess.run([HOOKD, "-c", str(self.home.config)], stderr=journal, stdin=subprocess.DEVNULL, timeout=20,
+                                 env={**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}, check=False)
+            journal.seek(0)
+            lines = journal.read().decode().splitlines()
+        self.assertEqual(run.returncode, 78)
+        self.assertTrue(lines)
+        for line in lines:
+            self.assertRegex(line, r"^<3>error ", "the priority, and no time: the journal has its own")
+
     def test_the_command_line_is_checked(self):
         for arguments in (["--nonsense"], ["-c"], ["extra"], ["--chec"]):
             run = subprocess.run([HOOKD, *arguments], capture_output=True, text=True, timeout=20)

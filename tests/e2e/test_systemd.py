@@ -14,6 +14,7 @@ import unittest
 
 import machine
 from harness import LONG, SECRET, until
+from test_admin import documented
 
 NEW_SECRET = "e2e-another-secret-0123456789abcdef"
 ADDRESS = "127.0.0.1:8787"
@@ -243,6 +244,36 @@ class TheService(unittest.TestCase):
         self.assertEqual(self.sql("SELECT count(*) FROM events"), "0")
         self.x("dpkg", "-r", "e2b-hookd")
         self.assertNotEqual(self.is_active("e2b-hookd@two.service"), "active")
+
+    def test_the_socket_may_be_for_the_proxy_alone(self):
+        """As docs/proxies says, word by word."""
+        page = (machine.ROOT / "docs/proxies/README.md").read_text().split("## Over a unix socket")[1]
+        socket_unit, server = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)[:2]
+        command = re.search(r"then `(.*?)`", page).group(1)
+        self.start()
+        self.drop_in("e2b-hookd.socket", socket_unit)
+        self.x.write("/etc/e2b-hookd/config.ini", server + f"[source e2b]\npath = /webhooks/e2b\nsecret_file = {SECRET_FILE}\n")
+        self.x("sh", "-c", command)
+        path = re.search(r"^ListenStream=(/\S+)$", socket_unit, re.MULTILINE).group(1)
+        self.assertEqual(self.x("stat", "-c", "%a %U:%G", path).stdout.strip(), "660 root:www-data")
+        self.assertEqual(self.outcome(address=f"unix:{path}"), "stored")
+        ask = ["curl", "-fsS", "--unix-socket", path, "http://x/healthz"]
+        self.assertEqual(self.x("runuser", "-u", "www-data", "--", *ask).stdout.strip(), "ok")
+        self.assertNotEqual(self.x("runuser", "-u", "nobody", "--", *ask, code=None).returncode, 0)
+        self.assertNotIn("failed", self.x.journal("e2b-hookd.socket"))
+
+    def test_what_the_package_s_configuration_and_texts_name_is_there(self):
+        text = self.x("cat", "/etc/e2b-hookd/config.ini").stdout
+        for path in re.findall(r"/usr/share/\S+[a-z]", text):
+            self.x("test", "-s", path)
+        for name in ("prometheus/e2b-hookd.rules.yml", "grafana/dashboard.json", "proxies/nginx.conf", "proxies/Caddyfile"):
+            self.x("test", "-s", f"/usr/share/doc/e2b-hookd/{name}")
+
+    def test_every_documented_metric_is_there_in_the_sandbox(self):
+        self.start()
+        self.assertEqual(self.outcome(), "stored")
+        page = self.x("curl", "-fsS", "http://127.0.0.1:8788/metrics").stdout
+        self.assertEqual(re.findall(r"^# TYPE (\S+) ", page, re.MULTILINE), [name for name, *_ in documented()])
 
     def test_the_backup_unit_copies_the_store_and_keeps_the_newest(self):
         self.drop_in("e2b-hookd-backup.service", "[Service]\nEnvironment=HOOKD_BACKUP_KEEP=2\n")
