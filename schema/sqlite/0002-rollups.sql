@@ -190,7 +190,7 @@ FROM run r
     LEFT JOIN run_traits z ON z.traits_key = r.traits_key
     JOIN sandbox s ON s.sandbox_key = r.sandbox_key
     LEFT JOIN template m ON m.template_key = r.template_key
-WHERE r.end_kind = 0 AND r.time_s IS NOT NULL AND s.state <> 3; -- killed is final, whatever is said to have started later
+WHERE r.end_kind = 0 AND r.time_s IS NOT NULL;
 
 CREATE VIEW cost_hourly AS
 SELECT c.hour_s AS time,
@@ -276,8 +276,8 @@ SELECT m.template_id AS template_id,
     t.running AS running,
     t.runs AS runs,
     t.runtime_ms AS runtime_ms,
-    iif(t.cost_nanousd = 0 AND t.unknown_cost > 0, NULL, t.cost_nanousd) AS cost_nanousd,
-    iif(t.cost_nanousd = 0 AND t.unknown_cost > 0, NULL, t.cost_nanousd) / 1e9 AS cost_usd,
+    t.cost_nanousd AS cost_nanousd,
+    t.cost_nanousd / 1e9 AS cost_usd,
     t.executions AS executions,
     t.failed AS failed_executions,
     CASE WHEN t.executions > 0 THEN 1.0 * t.failed / t.executions END AS failure_rate,
