@@ -264,6 +264,53 @@ static void stops_while_deliveries_wait(void **state)
 	assert_int_equal(hook_server_connections(w->server), 0);
 }
 
+/* Begins, and takes its time with the answer. */
+static void begin_late(void *ctx, struct httpd_request *r)
+{
+	httpd_set_data(r, ctx);
+	(void)!httpd_screen(r, NULL, 0);
+}
+
+static void take_late(void *ctx, struct httpd_request *r)
+{
+	++*(int *)ctx;
+	httpd_suspend(r);
+}
+
+static void finish_late(void *ctx, struct httpd_request *r, bool answered)
+{
+}
+
+/* What came in is read by the last round only, when those that waited have been answered. */
+static void stops_while_a_request_is_on_its_way(void **state)
+{
+	struct world *w = *state;
+	CLEANUP(listen_finish) struct listen_set set = { 0 };
+	const struct listen_options listen_options = { .unix_mode = 0660, .fd_name = "hook" };
+	int n_suspended = 0;
+	const struct httpd_options options = {
+		.config = &w->config->server,
+		.n_loops = 1,
+		.handler = { .begin = begin_late,
+			     .complete = take_late,
+			     .finish = finish_late,
+			     .ctx = &n_suspended },
+	};
+	struct httpd *h = NULL;
+	char error[LISTEN_ERROR_MAX];
+	assert_int_equal(listen_open(&set, &w->config->server.listen[0], &listen_options, error),
+			 0);
+	w->port = (uint16_t)strtoul(strrchr(set.items[0].text, ':') + 1, NULL, 10);
+	assert_int_equal(httpd_new(&options, &set, &h), 0);
+	CLEANUP_CLOSE int fd = dial(w);
+	say(fd, GET);
+	httpd_stop(h); /* told to stop before the first round */
+	assert_int_equal(httpd_start(h), 0);
+	httpd_free(h);
+	assert_int_equal(n_suspended, 1);
+	assert_int_equal(hear(fd).status, 503);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
 
 int main(void)
@@ -283,6 +330,7 @@ int main(void)
 		TEST(serves_as_many_as_arrive_at_once),
 		TEST(draining_answers_what_is_open_and_closes_it),
 		TEST(stops_while_deliveries_wait),
+		TEST(stops_while_a_request_is_on_its_way),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
