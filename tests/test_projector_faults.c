@@ -1,6 +1,7 @@
 /* The fold when something is wrong or late: events that cannot be folded, a disk that fails, ends
  * that never come, executions that name no run, and what counts as a change.
  */
+#include "scarce.h"
 #include "storage_fixture.h"
 
 #include "clock.h"
@@ -268,6 +269,55 @@ static void folds_exactly_once_on_a_disk_that_fails_anywhere(void **state)
 	}
 }
 
+/* Memory that runs out --------------------------------------------------------- */
+
+/* Gathers, if it was offered, and folds, with the nth allocation failing; then the rest. */
+static bool fold_scarcely(struct world *w, long n)
+{
+	bool more = true;
+	int r = 0;
+	scarce_begin(n);
+	while (more && r == 0) {
+		r = projector_gather(w->p, 2, 1000000, 3);
+		if (r == 0)
+			r = projector_step(w->p, 1000000, 3, &more);
+	}
+	bool hit = scarce_end();
+	assert_true(r == 0 || (hit && storage_is_failure(r)));
+	(void)fold_all(w);
+	return hit;
+}
+
+static void folds_exactly_once_whatever_allocation_fails(void **state)
+{
+	struct world *w = *state;
+	put_mixed(w);
+	begin_ledger(w, PLAIN);
+	(void)fold_all(w);
+	CLEANUP_FREE char *expected = ledger_of(w);
+	for (int offered = 0; offered < 2; offered++) {
+		long n = 1;
+		for (bool hit = true; hit; n += offered ? 1 : 3) {
+			void *other_state;
+			(void)begin_store(&other_state);
+			struct world *other = other_state;
+			begin_ledger(other, PLAIN);
+			if (offered)
+				put_and_offer_mixed(other);
+			else
+				put_mixed(other);
+			hit = fold_scarcely(other, n);
+			CLEANUP_FREE char *is = ledger_of(other);
+			CLEANUP_FREE char *at =
+				rows_of(other, "SELECT folded_seq, skipped FROM ledger_state");
+			(void)end_world(&other_state);
+			assert_string_equal(at, "7|0");
+			assert_string_equal(is, expected);
+		}
+		assert_true(n > 20);
+	}
+}
+
 /* Missing ends -------------------------------------------------------------- */
 
 static void closes_runs_whose_end_never_came(void **state)
@@ -494,6 +544,7 @@ int main(void)
 		TEST(records_an_event_before_it_tries_it),
 		TEST(never_skips_an_event_because_the_disk_failed),
 		TEST(folds_exactly_once_on_a_disk_that_fails_anywhere),
+		TEST(folds_exactly_once_whatever_allocation_fails),
 		TEST(closes_runs_whose_end_never_came),
 		TEST(believes_an_end_that_comes_late),
 		TEST(keeps_the_mark_of_a_try_over_a_tick),
