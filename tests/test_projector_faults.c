@@ -368,6 +368,35 @@ static void closes_runs_whose_end_never_came(void **state)
 	expect_rows(w, "SELECT folded_seq FROM ledger_state", "3");
 }
 
+/* One whose cost no sum can hold must not keep the others open. */
+static void closes_the_others_when_one_run_cannot_be_closed(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, PLAIN "[template huge]\nvcpu = 1\nmemory_mb = 16777216\n"
+			      "[pricing]\nvcpu_second_usd = 0\ngib_second_usd = 1\n");
+	w->config->store.max_run_ms = 540000000;
+	projector_set_config(w->p, w->config);
+	static const char *const sandboxes[] = { "sb1", "sb2", "sb3" };
+	for (size_t i = 0; i < ARRAY_SIZE(sandboxes); i++)
+		tell(w, (struct told) { .id = sandboxes[i],
+					.type = "sandbox.created",
+					.time = "2099-12-25T00:00:00Z",
+					.sandbox = sandboxes[i],
+					.template = i < 2 ? "huge" : "other",
+					.in_2100 = true });
+	tell(w, (struct told) { .id = "k",
+				.type = "sandbox.killed",
+				.time = "2099-12-31T06:00:00Z",
+				.sandbox = "sb1",
+				.in_2100 = true });
+	(void)fold_all(w);
+	expect_rows(w, "SELECT skipped FROM ledger_state", "0");
+	int r = projector_tick(w->p, IN_2100_MS);
+	assert_true(r < 0 && !storage_is_failure(r));
+	expect_rows(w, "SELECT sandbox_id, end_kind FROM runs ORDER BY 1",
+		    "sb1|killed\nsb2|-\nsb3|max_run");
+}
+
 /* A real end that comes late replaces the estimate. */
 static void believes_an_end_that_comes_late(void **state)
 {
@@ -549,6 +578,7 @@ int main(void)
 		TEST(folds_exactly_once_on_a_disk_that_fails_anywhere),
 		TEST(folds_exactly_once_whatever_allocation_fails),
 		TEST(closes_runs_whose_end_never_came),
+		TEST(closes_the_others_when_one_run_cannot_be_closed),
 		TEST(believes_an_end_that_comes_late),
 		TEST(keeps_the_mark_of_a_try_over_a_tick),
 		TEST(gives_an_execution_to_the_run_that_covers_it),
