@@ -123,17 +123,30 @@ static void scan(struct httpd_loop *loop)
 		handler->tick(handler->ctx, loop);
 }
 
-/* MHD_stop_daemon panics while a connection is suspended. */
-static void finish_loop(struct httpd_loop *loop)
+/* Was there one? */
+static bool answer_suspended(struct httpd_loop *loop)
 {
 	static const struct httpd_answer unavailable = { .kind = REPLY_UNAVAILABLE, .close = true };
+	bool any = false;
 
-	run_posts(loop);
 	for (struct httpd_conn *conn = loop->conns; conn; conn = conn->next) {
-		if (conn->request.active && conn->request.stage == HTTPD_SUSPENDED)
-			httpd_reply(&conn->request, &unavailable);
+		if (!conn->request.active || conn->request.stage != HTTPD_SUSPENDED)
+			continue;
+		httpd_reply(&conn->request, &unavailable);
+		any |= conn->request.stage != HTTPD_SUSPENDED;
 	}
-	(void)MHD_run(loop->mhd);
+	return any;
+}
+
+/* MHD_stop_daemon panics while a connection is suspended; and a round may read a request that is
+ * suspended in it. Each connection has one more at most: its answer closes it. */
+static void finish_loop(struct httpd_loop *loop)
+{
+	run_posts(loop);
+	(void)answer_suspended(loop);
+	do
+		(void)MHD_run(loop->mhd);
+	while (answer_suspended(loop));
 	MHD_stop_daemon(loop->mhd);
 	loop->mhd = NULL;
 	run_posts(loop);

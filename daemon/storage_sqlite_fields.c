@@ -1,11 +1,13 @@
 /* See the header: one call per column, so that a list of calls reads like its statement. */
 #include "storage_sqlite_fields.h"
 
+#include <errno.h>
+
 struct fields storage_sqlite_fields(struct storage *s, enum storage_sql sql)
 {
 	struct fields f = { s, storage_sqlite_statement(s, sql), 1, SQLITE_OK };
 	if (!f.statement)
-		f.code = SQLITE_ERROR;
+		f.code = SQLITE_IOERR;
 	return f;
 }
 
@@ -64,10 +66,18 @@ void storage_sqlite_give_dims(struct fields *f, const struct ledger_dims *dims)
 	storage_sqlite_give_key(f, dims->team_key);
 }
 
+int storage_sqlite_given(const struct fields *f)
+{
+	if (!f->statement)
+		return -EIO; /* why, stands in the error already */
+	return f->code == SQLITE_OK ? 0 : storage_sqlite_fail(f->s, f->code, "cannot bind");
+}
+
 int storage_sqlite_give_end(struct fields *f)
 {
-	if (f->code != SQLITE_OK)
-		return storage_sqlite_fail(f->s, f->code, "cannot bind");
+	int r = storage_sqlite_given(f);
+	if (r < 0)
+		return r;
 	assert(f->next - 1 == sqlite3_bind_parameter_count(f->statement));
 	return storage_sqlite_run(f->s, f->statement);
 }

@@ -17,5 +17,8 @@ void storage_sqlite_give_text(struct fields *f, struct span text);
 void storage_sqlite_give_blob(struct fields *f, struct span bytes);
 void storage_sqlite_give_id(struct fields *f, struct span id);
 void storage_sqlite_give_dims(struct fields *f, const struct ledger_dims *dims);
+/* 0, or what kept it from being prepared or bound: the former is a failure of the store, never of
+ * what is written. */
+MUST_CHECK int storage_sqlite_given(const struct fields *f);
 /* Runs the statement, once every parameter has its value. */
 MUST_CHECK int storage_sqlite_give_end(struct fields *f);

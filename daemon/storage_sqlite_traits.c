@@ -55,9 +55,10 @@ static struct fields give_values(struct storage *s, enum storage_sql sql,
 static int find_or_add(struct storage *s, struct traits_entry *entry, size_t n)
 {
 	struct fields f = give_values(s, traits_sql[entry->table].get, entry, n);
-	if (f.code != SQLITE_OK)
-		return storage_sqlite_fail(s, f.code, "cannot bind");
-	int r = storage_sqlite_step(s, f.statement);
+	int r = storage_sqlite_given(&f);
+	if (r < 0)
+		return r;
+	r = storage_sqlite_step(s, f.statement);
 	if (r == 1) {
 		entry->key = sqlite3_column_int64(f.statement, 0);
 		(void)sqlite3_reset(f.statement);

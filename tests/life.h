@@ -12,6 +12,7 @@
 
 #include "admin_health.h"
 #include "log.h"
+#include "projector_internal.h"
 #include "storage_alert.h"
 #include "storage_sqlite_identity.h"
 
@@ -23,8 +24,9 @@
 	"[notify ops]\nkind = webhook\nurl = http://127.0.0.1:1/\n"                                \
 	"[alert failed]\non = execution_failed\nnotify = ops\n"
 #define LIFE_SEED 20261123
-#define LIFE_BURST 8
-#define LIFE_ORDERS_MAX 64
+#define LIFE_BURST 5
+#define LIFE_GATHERED 15 /* more than the writer waits for, with what is lost on the way */
+#define LIFE_ORDERS_MAX 100
 #define LIFE_ROUNDS_MAX 60 /* of the writer, for a step to be done */
 #define LIFE_FAULTS_MAX 16
 #define LIFE_NEVER (INT64_C(1) << 40)
@@ -64,6 +66,21 @@ int64_t __wrap_clock_mono_ms(void)
 {
 	int64_t ms = atomic_load(&life_clock_ms);
 	return ms ? ms : __real_clock_mono_ms();
+}
+
+/* Slices that were begun in memory, between batches. */
+static atomic_long life_gathered;
+int __real_projector_gather(struct projector *p, int64_t events_min, int64_t budget_us,
+			    size_t events_max);
+int __wrap_projector_gather(struct projector *p, int64_t events_min, int64_t budget_us,
+			    size_t events_max);
+
+int __wrap_projector_gather(struct projector *p, int64_t events_min, int64_t budget_us,
+			    size_t events_max)
+{
+	int r = __real_projector_gather(p, events_min, budget_us, events_max);
+	atomic_fetch_add(&life_gathered, p->n_taken > 0);
+	return r;
 }
 
 static void life_expose(const struct life *life, bool on)
@@ -135,15 +152,15 @@ static void life_round(struct life *life, int64_t ms)
 
 /* Steps ------------------------------------------------------------------------ */
 
-/* Lends a burst as one batch, behind a task that holds the writer. */
-static void life_deliver(struct life *life)
+/* Lends n as one batch, behind a task that holds the writer. */
+static void life_lend(struct life *life, size_t n, bool all_shared)
 {
 	struct life_task gate = { .may_end = false };
 	size_t first = life->orders.n;
 	life_submit_task(life, &gate);
 	life_wait(&gate.is_running, &gate.is_done);
-	for (size_t i = 0; i < LIFE_BURST; i++) {
-		struct order *o = orders_add(&life->orders, i % 2, true);
+	for (size_t i = 0; i < n; i++) {
+		struct order *o = orders_add(&life->orders, all_shared || i % 2, true);
 		o->writer = life->writer;
 		assert_int_equal(writer_submit(life->writer, &o->job), 0);
 	}
@@ -160,6 +177,15 @@ static void life_deliver(struct life *life)
 		assert_true(storage_is_failure(o->job.status));
 		assert_true(o->health_error < 0);
 	}
+}
+
+/* What comes behind the first batch, which is folded at once, is applied in memory and written when
+ * the time has come; one more batch is stored in between. */
+static void life_deliver(struct life *life)
+{
+	life_lend(life, LIFE_BURST, false);
+	life_lend(life, LIFE_GATHERED, true);
+	life_lend(life, LIFE_BURST, false);
 	life_round(life, 300);
 }
 
@@ -465,6 +491,7 @@ static bool life_try(const struct life_fault *fault, long n, bool stays, struct 
 {
 	int descriptors = life_count_descriptors();
 	life_n = n;
+	atomic_store(&life_gathered, 0);
 	life_init(&life, fault, stays);
 	life_stderr = begin_listening();
 	life_run(&life, n);
@@ -472,6 +499,7 @@ static bool life_try(const struct life_fault *fault, long n, bool stays, struct 
 	life_stderr = -1;
 	life_judge(&life, life.world);
 	bool has_failed = life.failed_in;
+	assert_true(has_failed || atomic_load(&life_gathered) > 0);
 	sum->length = life.n_calls;
 	sum->lives++;
 	sum->failed += has_failed;

@@ -3,7 +3,19 @@
 
 #include "httpd.h"
 
+#include <stdatomic.h>
+
 #define GET "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n"
+
+/* Here all peers are loopback, for which there is no limit. */
+static atomic_bool is_from_afar;
+bool __real_peer_is_loopback(const struct peer *peer);
+bool __wrap_peer_is_loopback(const struct peer *peer);
+
+bool __wrap_peer_is_loopback(const struct peer *peer)
+{
+	return !atomic_load(&is_from_afar) && __real_peer_is_loopback(peer);
+}
 
 static void answers_pipelined_requests_in_order(void **state)
 {
@@ -189,6 +201,34 @@ static void lets_connections_above_the_limit_wait_their_turn(void **state)
 	assert_int_equal(hear(third).status, 200);
 }
 
+static void closes_what_one_address_opens_above_its_limit(void **state)
+{
+	struct world *w = *state;
+	int fds[3];
+	w->config->server.max_connections_per_ip = 2;
+	start(w);
+	for (int afar = 1; afar >= 0; afar--) {
+		atomic_store(&is_from_afar, afar);
+		for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+			fds[i] = dial(w);
+			bool said = try_say(fds[i], GET);
+			assert_int_equal(said ? hear(fds[i]).status : 0, afar && i == 2 ? 0 : 200);
+		}
+		(void)close(fds[2]);
+		(void)close(fds[0]);
+		while (hook_server_connections(w->server) > 1)
+			(void)poll(NULL, 0, 1);
+		/* There is room again. */
+		fds[0] = dial(w);
+		say(fds[0], GET);
+		assert_int_equal(hear(fds[0]).status, 200);
+		(void)close(fds[0]);
+		(void)close(fds[1]);
+		while (hook_server_connections(w->server) > 0)
+			(void)poll(NULL, 0, 1);
+	}
+}
+
 static void serves_as_many_as_arrive_at_once(void **state)
 {
 	static const size_t counts[] = { 127, 128, 129, 256 };
@@ -264,6 +304,53 @@ static void stops_while_deliveries_wait(void **state)
 	assert_int_equal(hook_server_connections(w->server), 0);
 }
 
+/* Begins, and takes its time with the answer. */
+static void begin_late(void *ctx, struct httpd_request *r)
+{
+	httpd_set_data(r, ctx);
+	(void)!httpd_screen(r, NULL, 0);
+}
+
+static void take_late(void *ctx, struct httpd_request *r)
+{
+	++*(int *)ctx;
+	httpd_suspend(r);
+}
+
+static void finish_late(void *ctx, struct httpd_request *r, bool answered)
+{
+}
+
+/* What came in is read by the last round only, when those that waited have been answered. */
+static void stops_while_a_request_is_on_its_way(void **state)
+{
+	struct world *w = *state;
+	CLEANUP(listen_finish) struct listen_set set = { 0 };
+	const struct listen_options listen_options = { .unix_mode = 0660, .fd_name = "hook" };
+	int n_suspended = 0;
+	const struct httpd_options options = {
+		.config = &w->config->server,
+		.n_loops = 1,
+		.handler = { .begin = begin_late,
+			     .complete = take_late,
+			     .finish = finish_late,
+			     .ctx = &n_suspended },
+	};
+	struct httpd *h = NULL;
+	char error[LISTEN_ERROR_MAX];
+	assert_int_equal(listen_open(&set, &w->config->server.listen[0], &listen_options, error),
+			 0);
+	w->port = (uint16_t)strtoul(strrchr(set.items[0].text, ':') + 1, NULL, 10);
+	assert_int_equal(httpd_new(&options, &set, &h), 0);
+	CLEANUP_CLOSE int fd = dial(w);
+	say(fd, GET);
+	httpd_stop(h); /* told to stop before the first round */
+	assert_int_equal(httpd_start(h), 0);
+	httpd_free(h);
+	assert_int_equal(n_suspended, 1);
+	assert_int_equal(hear(fd).status, 503);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
 
 int main(void)
@@ -280,9 +367,11 @@ int main(void)
 		TEST(notices_senders_that_left_with_their_last_bytes),
 		TEST(lets_a_connection_rest_between_requests),
 		TEST(lets_connections_above_the_limit_wait_their_turn),
+		TEST(closes_what_one_address_opens_above_its_limit),
 		TEST(serves_as_many_as_arrive_at_once),
 		TEST(draining_answers_what_is_open_and_closes_it),
 		TEST(stops_while_deliveries_wait),
+		TEST(stops_while_a_request_is_on_its_way),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

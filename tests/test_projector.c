@@ -293,6 +293,32 @@ static void gathers_anew_under_another_configuration(void **state)
 	config_unref(config);
 }
 
+/* One that was not offered, and one that was, which comes so much later that it has its place. */
+static void never_takes_a_later_event_for_one_that_was_not_offered(void **state)
+{
+	enum { LATER = 2048 };
+	struct world *w = *state;
+	enum ingest_reason reason;
+	begin_ledger(w, PLAIN);
+	assert_int_equal(storage_begin(w->s, true), 0);
+	for (int i = 0; i <= LATER; i++) {
+		PARCEL p;
+		char id[16];
+		(void)snprintf(id, sizeof(id), "sb%d", i);
+		struct told t = begun;
+		t.id = t.sandbox = id;
+		init_told(&p, t);
+		assert_int_equal(put_open(w, &p, &reason), STORAGE_STORED);
+		if (i > 0)
+			offer(w, &p);
+	}
+	assert_int_equal(storage_commit(w->s), 0);
+	assert_int_equal(projector_gather(w->p, 1, 1000000, LATER), 0);
+	assert_true(fold_all(w) > 1);
+	expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state", "2049|0");
+	expect_rows(w, "SELECT count(*) FROM sandboxes", "2049");
+}
+
 static void folds_nothing_twice(void **state)
 {
 	struct world *w = *state;
@@ -558,6 +584,7 @@ int main(void)
 		TEST(gathers_anew_when_the_ledger_changed),
 		TEST(gathers_anew_when_an_event_was_pruned),
 		TEST(gathers_anew_under_another_configuration),
+		TEST(never_takes_a_later_event_for_one_that_was_not_offered),
 		TEST(folds_nothing_twice),
 		TEST(folds_no_more_than_it_was_asked_to),
 		TEST(goes_on_without_a_budget),

@@ -1,6 +1,7 @@
 /* The fold when something is wrong or late: events that cannot be folded, a disk that fails, ends
  * that never come, executions that name no run, and what counts as a change.
  */
+#include "scarce.h"
 #include "storage_fixture.h"
 
 #include "clock.h"
@@ -268,6 +269,58 @@ static void folds_exactly_once_on_a_disk_that_fails_anywhere(void **state)
 	}
 }
 
+/* Memory that runs out --------------------------------------------------------- */
+
+/* Gathers, if it was offered, and folds, with the nth allocation failing; then the rest. No event
+ * is to blame for it: of one that fails twice the ledger is never told. */
+static bool fold_scarcely(struct world *w, long n)
+{
+	bool more = true;
+	int r = 0, kept = begin_listening();
+	scarce_begin(n);
+	while (more && r == 0) {
+		r = projector_gather(w->p, 2, 1000000, 3);
+		if (r == 0)
+			r = projector_step(w->p, 1000000, 3, &more);
+	}
+	bool hit = scarce_end();
+	(void)fold_all(w);
+	CLEANUP_FREE char *said = end_listening(kept);
+	assert_string_equal(said, "");
+	assert_true(r == 0 || (hit && storage_is_failure(r)));
+	return hit;
+}
+
+static void folds_exactly_once_whatever_allocation_fails(void **state)
+{
+	struct world *w = *state;
+	put_mixed(w);
+	begin_ledger(w, PLAIN);
+	(void)fold_all(w);
+	CLEANUP_FREE char *expected = ledger_of(w);
+	for (int offered = 0; offered < 2; offered++) {
+		long n = 1;
+		for (bool hit = true; hit; n += offered ? 1 : 3) {
+			void *other_state;
+			(void)begin_store(&other_state);
+			struct world *other = other_state;
+			begin_ledger(other, PLAIN);
+			if (offered)
+				put_and_offer_mixed(other);
+			else
+				put_mixed(other);
+			hit = fold_scarcely(other, n);
+			CLEANUP_FREE char *is = ledger_of(other);
+			CLEANUP_FREE char *at =
+				rows_of(other, "SELECT folded_seq, skipped FROM ledger_state");
+			(void)end_world(&other_state);
+			assert_string_equal(at, "7|0");
+			assert_string_equal(is, expected);
+		}
+		assert_true(n > 20);
+	}
+}
+
 /* Missing ends -------------------------------------------------------------- */
 
 static void closes_runs_whose_end_never_came(void **state)
@@ -313,6 +366,35 @@ static void closes_runs_whose_end_never_came(void **state)
 		expect_rows(w, query, cases[i].rows);
 	}
 	expect_rows(w, "SELECT folded_seq FROM ledger_state", "3");
+}
+
+/* One whose cost no sum can hold must not keep the others open. */
+static void closes_the_others_when_one_run_cannot_be_closed(void **state)
+{
+	struct world *w = *state;
+	begin_ledger(w, PLAIN "[template huge]\nvcpu = 1\nmemory_mb = 16777216\n"
+			      "[pricing]\nvcpu_second_usd = 0\ngib_second_usd = 1\n");
+	w->config->store.max_run_ms = 540000000;
+	projector_set_config(w->p, w->config);
+	static const char *const sandboxes[] = { "sb1", "sb2", "sb3" };
+	for (size_t i = 0; i < ARRAY_SIZE(sandboxes); i++)
+		tell(w, (struct told) { .id = sandboxes[i],
+					.type = "sandbox.created",
+					.time = "2099-12-25T00:00:00Z",
+					.sandbox = sandboxes[i],
+					.template = i < 2 ? "huge" : "other",
+					.in_2100 = true });
+	tell(w, (struct told) { .id = "k",
+				.type = "sandbox.killed",
+				.time = "2099-12-31T06:00:00Z",
+				.sandbox = "sb1",
+				.in_2100 = true });
+	(void)fold_all(w);
+	expect_rows(w, "SELECT skipped FROM ledger_state", "0");
+	int r = projector_tick(w->p, IN_2100_MS);
+	assert_true(r < 0 && !storage_is_failure(r));
+	expect_rows(w, "SELECT sandbox_id, end_kind FROM runs ORDER BY 1",
+		    "sb1|killed\nsb2|-\nsb3|max_run");
 }
 
 /* A real end that comes late replaces the estimate. */
@@ -494,7 +576,9 @@ int main(void)
 		TEST(records_an_event_before_it_tries_it),
 		TEST(never_skips_an_event_because_the_disk_failed),
 		TEST(folds_exactly_once_on_a_disk_that_fails_anywhere),
+		TEST(folds_exactly_once_whatever_allocation_fails),
 		TEST(closes_runs_whose_end_never_came),
+		TEST(closes_the_others_when_one_run_cannot_be_closed),
 		TEST(believes_an_end_that_comes_late),
 		TEST(keeps_the_mark_of_a_try_over_a_tick),
 		TEST(gives_an_execution_to_the_run_that_covers_it),

@@ -297,6 +297,32 @@ static void ends_though_the_last_of_the_log_was_pruned(void **state)
 	rebuild_free(r);
 }
 
+/* What two starts died on is not tried again: the third must not be the rebuild. */
+static void leaves_out_what_the_live_fold_left_out(void **state)
+{
+	struct world *w = *state;
+	begin_some(w);
+	tell(w, (struct told) { .id = "deadly",
+				.type = "sandbox.created",
+				.time = "2026-11-20T09:00:05Z",
+				.sandbox = "deadly" });
+	close_store(w);
+	change(w,
+	       "UPDATE position SET trying_count = 2, trying_seq = (SELECT max(seq) FROM event)");
+	open_store(w);
+	begin_ledger(w, PLAIN);
+	int kept = begin_listening();
+	(void)fold_all(w);
+	free(end_listening(kept));
+	CLEANUP_FREE char *before = ledger_of(w);
+	struct rebuild *r = new_requested(w);
+	finish(r);
+	rebuild_free(r);
+	expect_ledger(w, before);
+	expect_rows(w, "SELECT skipped FROM ledger_state", "1");
+	expect_rows(w, "SELECT count(*) FROM sandboxes WHERE sandbox_id = 'deadly'", "0");
+}
+
 static void numbers_its_rows_after_all_that_were_live(void **state)
 {
 	struct world *w = *state;
@@ -345,6 +371,7 @@ int main(void)
 		TEST(begins_anew_when_the_terms_change),
 		TEST(leaves_out_an_event_that_it_fails_on),
 		TEST(ends_though_the_last_of_the_log_was_pruned),
+		TEST(leaves_out_what_the_live_fold_left_out),
 		TEST(numbers_its_rows_after_all_that_were_live),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,10 +2,10 @@
 # Runs every libFuzzer target for some seconds, as many at a time as there are processors. New inputs go to a folder beside
 # the build; the corpus of the tree is only read. What breaks a target is kept there as crash-*, and printed.
 #
-# Usage: tests/fuzz/run.sh [--runs N] BUILD_DIR SECONDS [TARGET…]
+# Usage: tests/fuzz/run.sh [--at-least N] BUILD_DIR SECONDS [TARGET…]
 #        tests/fuzz/run.sh --keep BUILD_DIR [TARGET…]
-#   --runs  a target stops after so many executions, if its seconds are not over before; inputs are short then
-#   --keep  adds to the corpus of the tree what was found and reaches code that nothing there reaches
+#   --at-least  the quickest have their seconds again until all together ran so many times; inputs are short
+#   --keep      adds to the corpus of the tree what was found and reaches code that nothing there reaches
 #
 # There are two ways to build the targets (-Dfuzz=true, clang). With sanitizers every bad access is seen, and comparisons are
 # traced, which finds words and numbers: for depth. Without them (-Db_sanitize=none) only what is reached is recorded, and
@@ -14,9 +14,10 @@
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 keep='' more=() corpus_max=250 # files a target
+at_least=0
 case ${1:-} in
---runs)
-	more=("-runs=$2" -max_len=512)
+--at-least)
+	at_least=$2 more=(-max_len=512)
 	shift 2
 	;;
 --keep)
@@ -93,17 +94,39 @@ reap() {
 	if wait -n; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 	running=$((running - 1))
 }
-for target in "${targets[@]}"; do
-	[ $running -lt "$(nproc)" ] || reap
-	if [ -n "$keep" ]; then keep "$target" & else one "$target" & fi
-	running=$((running + 1))
-done
-while [ $running -gt 0 ]; do reap; done
-[ -n "$keep" ] || {
-	total=0 each=''
-	for target in "${targets[@]}"; do
+total=0
+declare -A counts
+run() {
+	local target name n
+	for target; do
+		[ $running -lt "$(nproc)" ] || reap
+		if [ -n "$keep" ]; then keep "$target" & else one "$target" & fi
+		running=$((running + 1))
+	done
+	while [ $running -gt 0 ]; do reap; done
+	for target; do
 		name=${target##*/fuzz_} n=$(executions "$build/found/${target##*/fuzz_}.log")
-		total=$((total + n)) each+=", $name $n"
+		total=$((total + n)) counts[$name]=$((${counts[$name]:-0} + n))
+	done
+}
+
+quickest() {
+	local name
+	for name in "${!counts[@]}"; do printf '%s %s\n' "${counts[$name]}" "$build/tests/fuzz/fuzz_$name"; done |
+		sort -rn | head -n "$(nproc)" | cut -d ' ' -f 2-
+}
+
+run "${targets[@]}"
+ran=$passed
+while [ $failed -eq 0 ] && [ $total -lt "$at_least" ]; do
+	mapfile -t again < <(quickest)
+	run "${again[@]}"
+	passed=$ran # each is one test
+done
+[ -n "$keep" ] || {
+	each=''
+	for target in "${targets[@]}"; do
+		each+=", ${target##*/fuzz_} ${counts[${target##*/fuzz_}]}"
 	done
 	printf 'NOTE fuzz: %d executions in %d s:%s\n' $total $((SECONDS - start)) "${each#,}"
 }
