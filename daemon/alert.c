@@ -46,8 +46,9 @@ void alert_free(struct alert *a)
 
 void alert_set_config(struct alert *a, const struct config *config)
 {
+	if (!a->config)
+		a->since_ms = clock_unix_ms(); /* a reload is no pause */
 	a->config = config;
-	a->since_ms = clock_unix_ms();
 	a->wants_buckets = false;
 	for (size_t i = 0; i < config->n_alerts; i++)
 		a->wants_buckets =

@@ -14,7 +14,7 @@ struct alert {
 	struct storage *s;
 	const struct config *config;
 	struct storage_alert_position at;
-	int64_t since_ms; /* the rules were read: silence before does not count */
+	int64_t since_ms; /* watching since: silence before does not count */
 	bool wants_buckets;
 	struct alert_bucket {
 		int64_t time_s, template_key, team_key, executions, failed;

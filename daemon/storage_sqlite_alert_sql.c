@@ -64,10 +64,16 @@ static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 			     " / max(1, r.accrued_ms)), NULL, NULL, NULL FROM running r"
 			     " LEFT JOIN template m ON m.template_id = r.template_id"
 			     " WHERE r.accrued_cost_usd IS NOT NULL",
+	/* Of all together what counts is when one came, however old it was; tests do not count. */
 	TEXT(SQL_ALERT_LAST_EVENTS) =
 		"SELECT x.template_key, m.template_id, m.alias, NULL, 0, 0, NULL, NULL, NULL,"
 		" x.last_event_ms FROM template_total x"
-		" LEFT JOIN template m ON m.template_key = x.template_key WHERE ?1 = ?1 AND ?2 > 0",
+		" LEFT JOIN template m ON m.template_key = x.template_key WHERE ?1 = ?1 AND ?2 > 0"
+		" UNION ALL SELECT 0, NULL, NULL, NULL, 0, 0, NULL, NULL, NULL,"
+		" max(e.time_s * 1000 + e.received_delta_ms) FROM (SELECT time_s,"
+		" received_delta_ms, traits_key FROM event ORDER BY seq DESC LIMIT 256) e"
+		" JOIN event_traits t ON t.traits_key = e.traits_key"
+		" JOIN event_type y ON y.type_key = t.type_key WHERE y.kind <> 8",
 	TEXT(SQL_ALERT_REJECTIONS) =
 		"SELECT 0, NULL, NULL, NULL, j.id, 0, NULL, j.reason,"
 		" (SELECT name FROM source WHERE source_key = j.source_key), j.received_ms"
