@@ -83,16 +83,43 @@ int alert_load(struct alert *a, const struct config_alert *rule, int64_t templat
 	return r;
 }
 
-static size_t targets_of(const struct config *config, const struct alert_rule *rule,
-			 const char *ret[static ALERT_NOTIFY_MAX])
+/* Targets that are configured and on, each once. */
+struct addressees {
+	const struct config *config;
+	const char *names[ALERT_NOTIFY_MAX];
+	size_t n;
+};
+
+static void address(void *ctx, const char *name)
 {
-	size_t n = 0;
-	for (size_t i = 0; i < rule->n_notify && !rule->silenced; i++) {
-		const struct config_notify *target = config_notify_by_name(config, rule->notify[i]);
-		if (target && target->is_on)
-			ret[n++] = rule->notify[i];
-	}
-	return n;
+	struct addressees *to = ctx;
+	const struct config_notify *target = config_notify_by_name(to->config, name);
+	if (!target || !target->is_on)
+		return;
+	for (size_t i = 0; i < to->n; i++)
+		if (to->names[i] == target->name)
+			return;
+	assert(to->n < ALERT_NOTIFY_MAX);
+	to->names[to->n++] = target->name;
+}
+
+static void address_rule(struct addressees *to, const struct alert_rule *rule)
+{
+	for (size_t i = 0; i < rule->n_notify && !rule->silenced; i++)
+		address(to, rule->notify[i]);
+}
+
+/* That it is over also hears who was told that it fires, though the rule names others by now, or is
+ * gone. */
+static int address_all(struct alert *a, const struct config_alert *rule,
+		       const struct storage_alert *track, enum alert_state state,
+		       struct addressees *to)
+{
+	if (rule)
+		address_rule(to, &rule->rule);
+	if (state != ALERT_RESOLVED || (rule && rule->rule.silenced))
+		return 0;
+	return storage_outbox_told(a->s, track, address, to);
 }
 
 static enum alert_step step_of(enum alert_state state)
@@ -135,9 +162,12 @@ static void note_state(struct alert *a, const struct storage_alert *track, enum 
 int alert_post(struct alert *a, const struct config_alert *rule, struct storage_alert *track,
 	       enum alert_state state, double threshold, int64_t now_ms)
 {
-	const char *targets[ALERT_NOTIFY_MAX];
+	struct addressees to = { .config = a->config };
 	/* A first one waits a moment for what comes with it. */
-	bool gathers = state == ALERT_FIRING && alert_rule_is_about_events(rule->rule.on);
+	bool gathers = state == ALERT_FIRING && alert_rule_is_about_events(track->on);
+	int r = address_all(a, rule, track, state, &to);
+	if (r < 0)
+		return r;
 	struct storage_post post = {
 		.alert = track,
 		.state = state,
@@ -145,11 +175,11 @@ int alert_post(struct alert *a, const struct config_alert *rule, struct storage_
 		.now_ms = now_ms,
 		.next_ms = gathers ? now_ms + ALERT_GATHER_MS : now_ms,
 		.gathers = gathers,
-		.targets = targets,
-		.n_targets = targets_of(a->config, &rule->rule, targets),
+		.targets = to.names,
+		.n_targets = to.n,
 	};
 	int64_t id;
-	int r = track->key ? 0 : storage_alert_save(a->s, track); /* for its key */
+	r = track->key ? 0 : storage_alert_save(a->s, track); /* for its key */
 	note_state(a, track, state, post.n_targets);
 	if (r == 0 && post.n_targets > 0) {
 		r = storage_outbox_post(a->s, &post, &id);
@@ -202,11 +232,15 @@ int alert_test(struct storage *s, const struct config *config, const char *name,
 	const struct config_alert *rule = config_alert_by_name(config, name);
 	const struct config_notify *target = rule ? NULL : config_notify_by_name(config, name);
 	CLEANUP_FREE struct storage_alert *track = calloc(1, sizeof(*track));
-	const char *targets[ALERT_NOTIFY_MAX] = { target ? target->name : NULL };
+	struct addressees to = { .config = config };
+	if (rule)
+		address_rule(&to, &rule->rule);
+	else
+		address(&to, name);
 	if (!track)
 		return -ENOMEM;
-	if (!rule && !(target && target->is_on))
-		return target ? -ENOTCONN : -ENOENT;
+	if (!rule && !target)
+		return -ENOENT;
 	(void)snprintf(track->rule, sizeof(track->rule), "%s", rule ? rule->name : "test");
 	(void)snprintf(track->severity, sizeof(track->severity), "%s",
 		       rule ? rule->rule.severity : "info");
@@ -218,8 +252,8 @@ int alert_test(struct storage *s, const struct config *config, const char *name,
 		.threshold = (double)NAN,
 		.now_ms = now_ms,
 		.next_ms = now_ms,
-		.targets = targets,
-		.n_targets = rule ? targets_of(config, &rule->rule, targets) : 1,
+		.targets = to.names,
+		.n_targets = to.n,
 	};
 	return post.n_targets ? storage_outbox_post(s, &post, ret_id) : -ENOTCONN;
 }
@@ -445,12 +479,20 @@ static int pass_late(struct alert *a, const struct config_alert *rule, int64_t n
 	return r < 0 ? r : storage_alert_delete(a->s, a->track.key);
 }
 
-/* One track; of a rule that is gone, or means something else now, it is forgotten. */
+/* Its rule is gone, or means something else now: who was told that it fires waits for its end. */
+static int forget(struct alert *a, int64_t now_ms)
+{
+	int r = 0;
+	if (a->track.track.firing && a->track.part != STORAGE_ALERT_LATE)
+		r = alert_post(a, NULL, &a->track, ALERT_RESOLVED, (double)NAN, now_ms);
+	return r < 0 ? r : storage_alert_delete(a->s, a->track.key);
+}
+
 static int pass_one(struct alert *a, int64_t now_ms)
 {
 	const struct config_alert *rule = config_alert_by_name(a->config, a->track.rule);
 	if (!rule || rule->rule.on != a->track.on)
-		return storage_alert_delete(a->s, a->track.key);
+		return forget(a, now_ms);
 	if (a->track.part == STORAGE_ALERT_LATE)
 		return pass_late(a, rule, now_ms);
 	if (!alert_rule_is_about_events(rule->rule.on) || a->track.open_id)

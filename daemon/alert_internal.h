@@ -32,7 +32,8 @@ struct alert {
 	atomic_llong firing, waiting, failed, oldest_unsent_ms;
 };
 
-/* Puts a notification into the outbox and takes note in the track; saves it. */
+/* Puts a notification into the outbox and takes note in the track; saves it. `rule` NULL: gone, and
+ * the track resolves. */
 MUST_CHECK int alert_post(struct alert *a, const struct config_alert *rule,
 			  struct storage_alert *track, enum alert_state state, double threshold,
 			  int64_t now_ms);

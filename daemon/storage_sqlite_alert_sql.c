@@ -134,6 +134,10 @@ static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 		" AND e.target = o.target AND e.rule = o.rule AND e.id < o.id)",
 	TEXT(SQL_OUTBOX_REPORT) =
 		"UPDATE outbox SET status = ?1, next_ms = iif(?1 = 0, ?2, next_ms),"
+	TEXT(SQL_OUTBOX_TOLD) =
+		"SELECT DISTINCT o.target FROM notification n JOIN outbox o ON o.id = n.id"
+		" WHERE n.template_key = ?1 AND n.made_ms / 1000 >= ?2 / 1000 AND n.made_ms >= ?2"
+		" AND n.rule = ?3 AND n.part = ?4 AND n.state IN (0, 1)",
 		" sent_ms = iif(?1 = 1, ?2, sent_ms), error = ?3 WHERE id = ?4 AND target = ?5",
 	TEXT(SQL_OUTBOX_EXPIRE) =
 		"UPDATE outbox SET status = 2, error = iif(error = '', 'nobody took it for 24 h: is"

@@ -99,6 +99,9 @@ MUST_CHECK int storage_outbox_post(struct storage *s, const struct storage_post 
 				   int64_t *ret_id);
 /* The first notification that gathers and was made by then: 1 with its alert's key, or 0. */
 MUST_CHECK int storage_outbox_gathering(struct storage *s, int64_t until_ms, int64_t *ret_id,
+/* The targets that were told that it fires, since it began to. */
+MUST_CHECK int storage_outbox_told(struct storage *s, const struct storage_alert *alert,
+				   void (*fn)(void *ctx, const char *target), void *ctx);
 					int64_t *ret_alert_key);
 /* Counts and samples as of now; it gathers no more. */
 MUST_CHECK int storage_outbox_seal(struct storage *s, int64_t id,
