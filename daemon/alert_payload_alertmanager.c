@@ -70,6 +70,8 @@ static int append_labels(struct buffer *b, const struct alert_message *m)
 		{ "rule", m->rule },
 		{ "severity", m->severity },
 		{ "template", m->template },
+		/* A rule may have both budgets: the end of the day is not that of the month. */
+		{ "period", m->period },
 		/* Else a test would renew, and its end resolve, the alert it is a test of. */
 		{ "notice", is_notice ? alert_payload_state_name(m->state) : NULL },
 	};
