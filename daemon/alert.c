@@ -297,6 +297,8 @@ void alert_append_sample(struct storage_alert *track, const struct alert_note *n
 	CLEANUP(buffer_finish) struct buffer b = BUFFER_INIT(sizeof(track->samples) - len - 1);
 	int r = buffer_appendf(&b, "%s{\"seq\":%lld,\"time\":%lld", len ? "," : "",
 			       (long long)note->seq, (long long)note->time_ms);
+	if (r == 0 && note->from_ms > 0)
+		r = buffer_appendf(&b, ",\"from\":%lld", (long long)note->from_ms);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(texts); i++)
 		r = append_text(&b, texts[i].name, texts[i].text);
 	if (r == 0)
@@ -317,6 +319,8 @@ static struct alert_note note_of(int64_t seq, const struct event *e)
 	};
 	if (e->kind == EVENT_CODE_EXECUTED) {
 		const char *status = event_status_name(e->execution.status);
+		if (e->execution.started_unix_ms > 0)
+			note.from_ms = e->execution.started_unix_ms;
 		note.execution_id = e->execution.execution_id;
 		note.status = (struct span) { status, strlen(status) };
 		note.error_name = e->execution.error_name;

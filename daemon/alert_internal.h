@@ -39,7 +39,7 @@ MUST_CHECK int alert_post(struct alert *a, const struct config_alert *rule,
 			  int64_t now_ms);
 /* Adds to the first few samples. */
 struct alert_note {
-	int64_t seq, time_ms;
+	int64_t seq, time_ms, from_ms; /* from: when what it tells of began; 0: at its time */
 	struct span event_id, execution_id, sandbox_id, run_id, status, error_name, error_value;
 };
 void alert_append_sample(struct storage_alert *track, const struct alert_note *note);
@@ -49,5 +49,7 @@ MUST_CHECK int alert_load(struct alert *a, const struct config_alert *rule, int6
 
 /* Rejections and quarantine behind the position. */
 MUST_CHECK int alert_look_at_deliveries(struct alert *a, int64_t now_ms);
+/* Begin of the UTC day or month. */
+int64_t alert_period_ms(enum storage_alert_part part, int64_t now_ms);
 /* Measures the level of a rule. */
 MUST_CHECK int alert_measure(struct alert *a, const struct config_alert *rule, int64_t now_ms);

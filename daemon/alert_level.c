@@ -17,7 +17,7 @@ struct level {
 	int64_t template_key, n, failed, time_ms;
 	double value;
 	bool is_over;
-	char samples[1024]; /* runaways: the first few */
+	char samples[2048]; /* runaways: the first few */
 };
 
 struct measuring {
@@ -63,9 +63,11 @@ static void add_run(struct measuring *m, struct level *level, const struct stora
 		return;
 	/* Ids are printable and hold neither quote nor backslash. */
 	int n = snprintf(level->samples + len, sizeof(level->samples) - len,
-			 "%s{\"seq\":0,\"time\":%lld,\"sandbox_id\":\"%.*s\",\"run_id\":\"%.*s\"}",
+			 "%s{\"seq\":0,\"time\":%lld,\"sandbox_id\":\"%.*s\",\"run_id\":\"%.*s\","
+			 "\"status\":\"%s\"}",
 			 len ? "," : "", (long long)row->time_ms, (int)row->sandbox_id.len,
-			 row->sandbox_id.s, (int)row->run_id.len, row->run_id.s);
+			 row->sandbox_id.s, (int)row->run_id.len, row->run_id.s,
+			 row->failed ? "past its timeout" : "running");
 	if (n < 0 || (size_t)n >= sizeof(level->samples) - len)
 		level->samples[len] = '\0';
 }
@@ -148,6 +150,7 @@ static int resolve_others(struct alert *a, const struct config_alert *rule,
 		    !a->track.track.firing || is_over(m, a->track.template_key))
 			continue;
 		a->track.value = value_of(m, a->track.template_key);
+		a->track.samples[0] = '\0'; /* of what is over */
 		r = say(a, rule,
 			alert_rule_measured(&rule->rule, &a->track.track, false, 0, m->now_ms),
 			threshold, m->now_ms);
@@ -204,8 +207,7 @@ static int measure_runaways(struct alert *a, const struct config_alert *rule, in
 			     (double)rule->rule.max_run_ms / 1000);
 }
 
-/* Begin of the UTC day or month. */
-static int64_t period_ms(enum storage_alert_part part, int64_t now_ms)
+int64_t alert_period_ms(enum storage_alert_part part, int64_t now_ms)
 {
 	time_t now_s = (time_t)(now_ms / 1000);
 	struct tm tm;
@@ -222,7 +224,7 @@ static int measure_budget(struct alert *a, const struct config_alert *rule,
 			       .now_ms = now_ms,
 			       .together = alert_rule_is_for_all(&rule->rule) };
 	double limit = (double)limit_nanousd / 1e9;
-	int r = measure(a, &m, STORAGE_MEASURE_COSTS, period_ms(part, now_ms));
+	int r = measure(a, &m, STORAGE_MEASURE_COSTS, alert_period_ms(part, now_ms));
 	for (size_t i = 0; i < m.n; i++)
 		m.levels[i].is_over = limit_nanousd >= 0 && m.levels[i].value > limit;
 	return r < 0 ? r : judge(a, rule, part, &m, limit);
@@ -300,7 +302,7 @@ static int occurred(struct alert *a, const struct config_alert *rule,
 	const struct alert_note note = { .seq = row->n,
 					 .time_ms = row->time_ms,
 					 .status = row->sandbox_id,
-					 .error_name = row->run_id };
+					 .error_value = row->run_id };
 	int r = alert_load(a, rule, 0, STORAGE_ALERT_WHOLE, &a->track);
 	if (r < 0)
 		return r;

@@ -116,6 +116,7 @@ static int compose_figures(const struct alert_message *m, struct buffer *b)
 static int compose_sample(const struct alert_sample *s, struct buffer *b)
 {
 	CLEANUP(buffer_finish) struct buffer ids = BUFFER_INIT(TEXT_MAX_BYTES);
+	char at[CLOCK_TEXT_MAX];
 	const char *name = s->error_name && *s->error_name ? s->error_name : s->status;
 	int r = buffer_append_text(b, b->len > 0 ? "\n• *" : "• *");
 
@@ -131,6 +132,8 @@ static int compose_sample(const struct alert_sample *s, struct buffer *b)
 		r = append_pair(&ids, "sandbox", s->sandbox_id, ID_UNITS);
 	if (r == 0)
 		r = append_pair(&ids, "execution", s->execution_id, ID_UNITS);
+	if (r == 0 && s->time_unix_ms > 0)
+		r = append_pair(&ids, "at", clock_format_ms(s->time_unix_ms, at), ID_UNITS);
 	if (r == 0 && ids.len > 0)
 		r = buffer_appendf(b, "\n    %s", ids.data);
 	return r;

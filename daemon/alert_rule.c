@@ -188,7 +188,7 @@ enum alert_step alert_rule_measured(const struct alert_rule *rule, struct alert_
 		begin(track, count, now_ms);
 		return ALERT_STEP_FIRE;
 	}
-	track->total = base_max_i64(track->total, count);
+	track->total = count;
 	track->count = base_max_i64(0, track->total - track->told);
 	return is_due_again(rule, track, now_ms) ? ALERT_STEP_REPEAT : ALERT_STEP_NONE;
 }

@@ -69,7 +69,9 @@ uint64_t alert_rule_identity(const struct alert_rule *rule, const struct event *
 struct alert_track {
 	bool firing, acked; /* acked: not repeated, until it has resolved */
 	int64_t since_ms, last_ms, notified_ms; /* last: occurred, or was over its limit */
-	int64_t count, total; /* since the last notification; since it began to fire */
+	/* Events since the last notification; since it began to fire. Of a level: how many more it
+	 * is about than was told; how many now. */
+	int64_t count, total;
 	int64_t told; /* of total, at the last notification */
 	int64_t window_ms, window_count; /* where the window began that min_count counts in */
 };

@@ -109,7 +109,8 @@ static void slack_gets_blocks_and_a_fallback_text(void **state)
 	       "*value* `25 %`  *since* `2025-11-22T10:00:00.000Z`\"}},"
 	       "{\"type\":\"section\",\"text\":{\"type\":\"mrkdwn\",\"verbatim\":true,"
 	       "\"text\":\"• *ValueError* a &lt; b &amp; `c`\\n"
-	       "    *sandbox* `sb-1`  *execution* `ex-1`\\n… and 1 more\"}},"
+	       "    *sandbox* `sb-1`  *execution* `ex-1`  "
+	       "*at* `2025-11-22T10:00:00.250Z`\\n… and 1 more\"}},"
 	       "{\"type\":\"context\",\"elements\":[{\"type\":\"mrkdwn\",\"verbatim\":true,"
 	       "\"text\":\"*look further* `e2b-hookctl failures`  *from* `host`  *id* "
 	       "`n-1`\"}]}]}");
@@ -198,7 +199,6 @@ static void render_everywhere(const char *text)
 		json_doc_free(read_back(forms[i], &m));
 }
 
-static void hostile_texts_stay_inside_one_document(void **state)
 /* Alertmanager takes alerts of the same labels for one. */
 static void the_budgets_of_a_rule_are_two_alerts(void **state)
 {
@@ -223,6 +223,7 @@ static void a_sample_without_a_sandbox_is_told_by_its_reason(void **state)
 		strstr(b.data, "\"description\":\"signature_wrong: source e2b, from 10.0.0.1\""));
 }
 
+static void hostile_texts_stay_inside_one_document(void **state)
 {
 	static const char *const texts[] = {
 		"",
@@ -313,9 +314,9 @@ int main(void)
 		cmocka_unit_test(alertmanager_gets_one_alert_that_holds_for_a_day_and_an_hour),
 		cmocka_unit_test(an_alert_keeps_its_labels_until_it_is_resolved),
 		cmocka_unit_test(an_alert_never_ends_before_it_starts),
-		cmocka_unit_test(hostile_texts_stay_inside_one_document),
 		cmocka_unit_test(the_budgets_of_a_rule_are_two_alerts),
 		cmocka_unit_test(a_sample_without_a_sandbox_is_told_by_its_reason),
+		cmocka_unit_test(hostile_texts_stay_inside_one_document),
 		cmocka_unit_test(the_largest_texts_fit),
 		cmocka_unit_test(what_is_not_known_is_left_out_or_null),
 		cmocka_unit_test(a_cut_text_ends_in_an_ellipsis_and_splits_no_character),

@@ -242,6 +242,40 @@ class Alerts(Case):
         daemon.post(event("created"))
         until(lambda: receiver.states()[:2] == ["firing", "resolved"], "resolved")
 
+    def test_the_query_that_is_given_shows_what_came_late(self):
+        receiver = self.receiver()
+        daemon = self.start(extra=self.one_rule(receiver))
+        late = failure(timestamp=rfc3339(time.time() - 1200), started_at=rfc3339(time.time() - 3000))
+        daemon.post(late)
+        until(lambda: receiver.taken, "the notification")
+        program, *query = receiver.taken[0]["query"].split()
+        self.assertEqual(program, "e2b-hookctl")
+        self.assertEqual([row["sandbox_id"] for row in self.ctl_rows(*query)], [late["sandbox_id"]])
+
+    def test_silence_is_not_held_off_by_reloads_and_ends_with_an_event_however_old(self):
+        receiver = self.receiver()
+        daemon = self.start(extra=self.rules({"quiet": {"on": "silence", "quiet": "2s", "notify": "ops"}}, ops=receiver.url))
+
+        def fires():
+            daemon.reload()
+            return receiver.taken
+        until(fires, "silence, between many reloads")
+        daemon.post(event("created", timestamp=rfc3339(time.time() - 600)))
+        until(lambda: receiver.states()[:2] == ["firing", "resolved"], "resolved")
+
+    def test_a_rule_that_is_renamed_ends_its_alert(self):
+        receiver = self.receiver()
+        daemon = self.start(extra=self.one_rule(receiver))
+        daemon.post(failure())
+        until(lambda: receiver.states() == ["firing"], "the alert")
+        rule = {"on": "execution_failed", "notify": "ops"}
+        self.home.configure(extra=self.rules({"renamed": rule}, ops=receiver.url))
+        daemon.reload()
+        until(lambda: receiver.states() == ["firing", "resolved"], "its end")
+        self.assertEqual(receiver.taken[1]["rule"], "failed")
+        daemon.post(failure())
+        until(lambda: receiver.states() == ["firing", "resolved", "firing"], "the alert of the new rule")
+
     def test_deliveries_that_are_refused_are_told(self):
         receiver = self.receiver()
         rules = {"refused": {"on": "rejected", "min_count": 3, "notify": "ops"},
@@ -259,6 +293,10 @@ class Alerts(Case):
         until(lambda: len(receiver.taken) == 4, "the third rejection")
         found = {b["rule"]: b["total"] for b in receiver.taken}
         self.assertEqual(found, {"refused": 3, "odd": 1, "new": 2, "lost": 1})
+        samples = {b["rule"]: b["samples"][0] for b in receiver.taken}
+        self.assertEqual((samples["refused"]["status"], samples["refused"]["error_value"]),
+                         ("signature_wrong", "source e2b, from 127.0.0.1"))
+        self.assertRegex(samples["odd"]["error_value"], "^source e2b: timestamp")
 
     def test_a_silenced_rule_counts_and_says_nothing(self):
         receiver = self.receiver()
