@@ -315,7 +315,7 @@ class Alerts(Case):
 
     def test_the_tool_lists_tests_acknowledges_and_retries(self):
         receiver, gone = self.receiver(), self.receiver()
-        gone.status = 410
+        gone.status = 400
         rules = {"failed": {"on": "execution_failed", "notify": "ops, gone", "repeat": "1s"}}
         daemon = self.start(extra=self.rules(rules, ops=receiver.url, gone=gone.url) + "[notify off]\nkind = slack\n")
         self.assertEqual([r["status"] for r in self.ctl_rows("alerts", "test", "ops")], ["sent"])
