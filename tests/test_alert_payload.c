@@ -108,7 +108,7 @@ static void slack_gets_blocks_and_a_fallback_text(void **state)
 	       "\"text\":\"*severity* `critical`  *template* `ml`  *count* `2`  *in all* `12`  "
 	       "*value* `25 %`  *since* `2025-11-22T10:00:00.000Z`\"}},"
 	       "{\"type\":\"section\",\"text\":{\"type\":\"mrkdwn\",\"verbatim\":true,"
-	       "\"text\":\"• *ValueError* a &lt; b &amp; `c`\\n"
+	       "\"text\":\"• `ValueError` `a &lt; b &amp; 'c'`\\n"
 	       "    *sandbox* `sb-1`  *execution* `ex-1`  "
 	       "*at* `2025-11-22T10:00:00.250Z`\\n… and 1 more\"}},"
 	       "{\"type\":\"context\",\"elements\":[{\"type\":\"mrkdwn\",\"verbatim\":true,"
