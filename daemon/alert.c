@@ -79,7 +79,8 @@ int alert_load(struct alert *a, const struct config_alert *rule, int64_t templat
 {
 	int r = storage_alert_load(a->s, rule->name, template_key, part, track);
 	track->on = rule->rule.on;
-	(void)snprintf(track->severity, sizeof(track->severity), "%s", rule->rule.severity);
+	if (!track->track.firing) /* one that fires keeps its own: Alertmanager knows it by that */
+		(void)snprintf(track->severity, sizeof(track->severity), "%s", rule->rule.severity);
 	return r;
 }
 

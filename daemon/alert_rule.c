@@ -201,7 +201,7 @@ void alert_rule_told(struct alert_track *track, enum alert_step step, int64_t no
 	if (step != ALERT_STEP_RESOLVE)
 		return;
 	track->firing = track->acked = false;
-	track->total = track->told = track->window_count = 0;
+	track->told = track->window_count = 0;
 }
 
 int64_t alert_rule_backoff_ms(int64_t attempts, uint32_t random)

@@ -262,16 +262,20 @@ static void tells_the_end_to_whom_the_rule_names_no_more(void **state)
 	int64_t now_ms = clock_unix_ms();
 	tell_failure(w, "x1", now_ms);
 	(void)fold_all(w);
-	struct config *changed =
-		load_config(RULES "[notify new]\nkind = webhook\nurl = http://127.0.0.1:1/\n"
-				  "[alert failed]\non = execution_failed\nnotify = new\n");
+	/* Nor does its severity change meanwhile: to Alertmanager it would be another alert. */
+	struct config *changed = load_config(
+		RULES "[notify new]\nkind = webhook\nurl = http://127.0.0.1:1/\n"
+		      "[alert failed]\non = execution_failed\nnotify = new\nseverity = critical\n");
 	alert_set_config(a, changed);
 	assert_int_equal(storage_begin(w->s, true), 0);
 	assert_int_equal(alert_seal(w->s, now_ms + 1000), 0);
 	assert_int_equal(storage_commit(w->s), 0);
+	tell_failure(w, "x2", now_ms);
+	(void)fold_all(w);
 	assert_int_equal(alert_tick(a, now_ms + 3600000), 0);
 	expect_rows(w, "SELECT target FROM notifications WHERE state = 'resolved' ORDER BY target",
 		    "new\nops\npager");
+	expect_rows(w, "SELECT state, severity, total FROM alerts", "resolved|warning|2");
 	config_unref(changed);
 }
 
