@@ -60,7 +60,7 @@ static const char *period_name(const struct storage_alert *a)
 	return a->part == STORAGE_ALERT_MONTHLY ? "this month" : "today";
 }
 
-/* A run that is not longer than max_run is told because its timeout is past. */
+/* Runs that were to last no longer than max_run are told because their timeout is past. */
 static bool is_past_timeout(const struct storage_notice *n)
 {
 	return n->alert.on == ALERT_ON_RUNAWAY && n->alert.value < n->threshold;

@@ -12,13 +12,15 @@
 #define LEVEL_DIMS(row)                                                                            \
 	" LEFT JOIN template m ON m.template_key = " row ".template_key"                           \
 	" LEFT JOIN team t ON t.team_key = " row ".team_key "
-#define RUNAWAY(past)                                                                              \
-	"SELECT coalesce(r.template_key, 0), " LEVEL_OF "1, " past                                 \
-	", ?2 / 1000.0 - r.time_s, s.sandbox_id, r.run_id, r.time_s * 1000 FROM run r"             \
+#define RUNAWAY(past, lasts)                                                                       \
+	"SELECT coalesce(r.template_key, 0), " LEVEL_OF "1, " past ", " lasts                      \
+	", s.sandbox_id, r.run_id, r.time_s * 1000 FROM run r"                                     \
 	" JOIN sandbox s ON s.sandbox_key = r.sandbox_key"                                         \
 	" LEFT JOIN run_traits z ON z.traits_key = r.traits_key"                                   \
 	" LEFT JOIN template m ON m.template_key = r.template_key"                                 \
 	" LEFT JOIN team t ON t.team_key = z.team_key "
+#define RUNNING RUNAWAY("0", "?2 / 1000.0 - r.time_s")
+#define OVERDUE RUNAWAY("1", "r.ended_after_ms / 1000.0")
 
 static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 #define TEXT(sql) [(sql)-SQL_ALERT_FIRST]
@@ -47,8 +49,8 @@ static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 		"b" LEVEL_DIMS(
 			"b") "WHERE b.time_s * 1000 + 10000 > ?1 AND b.time_s > ?1 / 1000 - 20"
 			     " AND ?2 > 0 GROUP BY b.template_key, b.team_key",
-	TEXT(SQL_ALERT_RUNAWAYS) = RUNAWAY("0") "WHERE r.end_kind = 0 AND r.time_s IS NOT NULL"
-						" AND r.time_s <= ?1 / 1000 UNION ALL " RUNAWAY("1")
+	TEXT(SQL_ALERT_RUNAWAYS) = RUNNING
+	"WHERE r.end_kind = 0 AND r.time_s IS NOT NULL AND r.time_s <= ?1 / 1000 UNION ALL " OVERDUE
 	/* Ended by the clock only. A moment's grace: the event is on its way. */
 	"WHERE r.end_kind IN (4, 5) AND r.time_s + r.ended_after_ms / 1000"
 	" BETWEEN ?2 / 1000 - 86400 AND ?2 / 1000 - 60"

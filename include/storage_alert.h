@@ -63,8 +63,8 @@ MUST_CHECK int storage_alert_add(struct storage *s, int64_t time_s, int64_t temp
 
 enum storage_measure {
 	STORAGE_MEASURE_RATES, /* since_ms: n of them, failed */
-	/* Started before since_ms, or (failed 1) past its timeout: value seconds, sandbox_id,
-	 * run_id. */
+	/* Started before since_ms, or (failed 1) past its timeout, then value is how long it
+	 * was to last: value seconds, sandbox_id, run_id. */
 	STORAGE_MEASURE_RUNAWAYS,
 	STORAGE_MEASURE_COSTS, /* from since_ms, settled and accrued: value USD */
 	STORAGE_MEASURE_LAST_EVENTS, /* time_ms of the last of each template */

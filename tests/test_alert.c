@@ -397,6 +397,41 @@ static void gives_up_after_a_day_and_tries_again_on_request(void **state)
 		"ops|waiting\npager|failed");
 }
 
+/* However long ago that was. */
+static void says_that_a_run_is_past_its_timeout(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a =
+		begin_alerts(w, RULES "[alert long]\non = runaway\nmax_run = 1h\nnotify = ops\n");
+	CLEANUP_FREE struct storage_notice *n = malloc(sizeof(*n));
+	char from[CLOCK_TEXT_MAX], to[CLOCK_TEXT_MAX], data[128];
+	int64_t now_ms = clock_unix_ms();
+	(void)clock_format_ms(now_ms - 7200000, from);
+	(void)clock_format_ms(now_ms - 6000000, to);
+	(void)snprintf(data, sizeof(data), "{\"set_timeout\":\"%s\"}", to);
+	struct told t = { .id = "a",
+			  .type = "sandbox.created",
+			  .time = from,
+			  .sandbox = "sb1",
+			  .run = "run1",
+			  .template = "tpl-a",
+			  .in_2100 = true };
+	tell(w, t);
+	t.id = "b", t.type = "sandbox.updated", t.data = data;
+	tell(w, t);
+	(void)fold_all(w);
+	(void)fold_all(w);
+	assert_int_equal(alert_tick(a, now_ms), 0);
+	assert_int_equal(take(w, "ops", now_ms, n), 1);
+	struct alert_parcel *p;
+	assert_int_equal(alert_parcel_new(n, w->config, "here", &p), 0);
+	assert_string_equal(p->message.summary,
+			    "1 run in tpl-a is past its timeout, and nobody told of its end");
+	assert_string_equal(p->message.samples[0].status, "past its timeout");
+	assert_float_equal(p->message.value, 1200, 1.5);
+	alert_parcel_free(p);
+}
+
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, begin_store, end_world)
 
 int main(void)
@@ -411,6 +446,7 @@ int main(void)
 		STORE_TEST(tells_the_end_to_whom_the_rule_names_no_more),
 		STORE_TEST(says_what_is_wrong_and_gives_a_query_that_shows_it),
 		STORE_TEST(counts_the_runaways_of_now),
+		STORE_TEST(says_that_a_run_is_past_its_timeout),
 		STORE_TEST(gives_up_after_a_day_and_tries_again_on_request),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
