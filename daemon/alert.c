@@ -110,6 +110,13 @@ static void address_rule(struct addressees *to, const struct alert_rule *rule)
 		address(to, rule->notify[i]);
 }
 
+static bool has_addressees(const struct alert *a, const struct config_alert *rule)
+{
+	struct addressees to = { .config = a->config };
+	address_rule(&to, &rule->rule);
+	return to.n > 0;
+}
+
 /* That it is over also hears who was told that it fires, though the rule names others by now, or is
  * gone. */
 static int address_all(struct alert *a, const struct config_alert *rule,
@@ -148,9 +155,9 @@ static const char *state_word(enum alert_state state)
 }
 
 static void note_state(struct alert *a, const struct storage_alert *track, enum alert_state state,
-		       size_t n_targets)
+		       size_t n_targets, int64_t now_ms)
 {
-	if (state == ALERT_FIRING)
+	if (state == ALERT_FIRING && track->track.since_ms == now_ms) /* else only told now */
 		atomic_fetch_add(&a->fired, 1);
 	if (state == ALERT_RESOLVED)
 		atomic_fetch_add(&a->resolved, 1);
@@ -181,7 +188,7 @@ int alert_post(struct alert *a, const struct config_alert *rule, struct storage_
 	};
 	int64_t id;
 	r = track->key ? 0 : storage_alert_save(a->s, track); /* for its key */
-	note_state(a, track, state, post.n_targets);
+	note_state(a, track, state, post.n_targets, now_ms);
 	if (r == 0 && post.n_targets > 0) {
 		r = storage_outbox_post(a->s, &post, &id);
 		a->is_dirty = true;
@@ -193,7 +200,28 @@ int alert_post(struct alert *a, const struct config_alert *rule, struct storage_
 	}
 	if (r < 0)
 		return r;
-	tell(track, state, now_ms);
+	if (post.n_targets > 0 || state == ALERT_RESOLVED)
+		tell(track, state, post.n_targets > 0 ? now_ms : track->track.notified_ms);
+	return storage_alert_save(a->s, track);
+}
+
+int alert_tell(struct alert *a, const struct config_alert *rule, struct storage_alert *track,
+	       enum alert_step step, double threshold, int64_t now_ms)
+{
+	switch (step) {
+	case ALERT_STEP_FIRE:
+		return alert_post(a, rule, track, ALERT_FIRING, threshold, now_ms);
+	case ALERT_STEP_REPEAT:
+		if (!has_addressees(a, rule))
+			break;
+		return alert_post(a, rule, track,
+				  track->track.notified_ms ? ALERT_REPEAT : ALERT_FIRING, threshold,
+				  now_ms);
+	case ALERT_STEP_RESOLVE:
+		return alert_post(a, rule, track, ALERT_RESOLVED, threshold, now_ms);
+	case ALERT_STEP_NONE:
+		break;
+	}
 	return storage_alert_save(a->s, track);
 }
 
@@ -368,9 +396,7 @@ static int occurred(struct alert *a, const struct config_alert *rule, int64_t te
 		a->track.samples[0] = '\0';
 	if (n <= ALERT_SAMPLES_MAX)
 		alert_append_sample(&a->track, note);
-	if (step == ALERT_STEP_FIRE)
-		return alert_post(a, rule, &a->track, ALERT_FIRING, (double)NAN, now_ms);
-	return storage_alert_save(a->s, &a->track);
+	return alert_tell(a, rule, &a->track, step, (double)NAN, now_ms);
 }
 
 static struct alert_names names_of(const struct alert *a, const struct event *e)
@@ -503,11 +529,9 @@ static int pass_one(struct alert *a, int64_t now_ms)
 	if (!alert_rule_is_about_events(rule->rule.on) || a->track.open_id)
 		return 0;
 	enum alert_step step = alert_rule_passed(&rule->rule, &a->track.track, now_ms);
-	if (step == ALERT_STEP_NONE)
+	if (step == ALERT_STEP_NONE || (step == ALERT_STEP_REPEAT && !has_addressees(a, rule)))
 		return 0;
-	return alert_post(a, rule, &a->track,
-			  step == ALERT_STEP_REPEAT ? ALERT_REPEAT : ALERT_RESOLVED, (double)NAN,
-			  now_ms);
+	return alert_tell(a, rule, &a->track, step, (double)NAN, now_ms);
 }
 
 static int pass_tracks(struct alert *a, int64_t now_ms, int64_t until_us)

@@ -37,6 +37,11 @@ struct alert {
 MUST_CHECK int alert_post(struct alert *a, const struct config_alert *rule,
 			  struct storage_alert *track, enum alert_state state, double threshold,
 			  int64_t now_ms);
+/* What a step of the track comes to. What fires while nobody is to be told (no target is on, or the
+ * rule is silenced) is told once somebody is. */
+MUST_CHECK int alert_tell(struct alert *a, const struct config_alert *rule,
+			  struct storage_alert *track, enum alert_step step, double threshold,
+			  int64_t now_ms);
 /* Adds to the first few samples. */
 struct alert_note {
 	int64_t seq, time_ms, from_ms; /* from: when what it tells of began; 0: at its time */

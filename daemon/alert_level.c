@@ -96,19 +96,6 @@ static int take_row(void *ctx, const struct storage_level *row)
 
 /* Judging --------------------------------------------------------------------- */
 
-static int say(struct alert *a, const struct config_alert *rule, enum alert_step step,
-	       double threshold, int64_t now_ms)
-{
-	static const enum alert_state states[] = {
-		[ALERT_STEP_FIRE] = ALERT_FIRING,
-		[ALERT_STEP_REPEAT] = ALERT_REPEAT,
-		[ALERT_STEP_RESOLVE] = ALERT_RESOLVED,
-	};
-	if (step == ALERT_STEP_NONE)
-		return storage_alert_save(a->s, &a->track);
-	return alert_post(a, rule, &a->track, states[step], threshold, now_ms);
-}
-
 static int judge_over(struct alert *a, const struct config_alert *rule,
 		      enum storage_alert_part part, const struct level *level, int64_t count,
 		      double threshold, int64_t now_ms)
@@ -118,8 +105,9 @@ static int judge_over(struct alert *a, const struct config_alert *rule,
 		return r;
 	a->track.value = level->value;
 	(void)snprintf(a->track.samples, sizeof(a->track.samples), "%s", level->samples);
-	return say(a, rule, alert_rule_measured(&rule->rule, &a->track.track, true, count, now_ms),
-		   threshold, now_ms);
+	return alert_tell(a, rule, &a->track,
+			  alert_rule_measured(&rule->rule, &a->track.track, true, count, now_ms),
+			  threshold, now_ms);
 }
 
 static bool is_over(const struct measuring *m, int64_t template_key)
@@ -151,7 +139,8 @@ static int resolve_others(struct alert *a, const struct config_alert *rule,
 			continue;
 		a->track.value = value_of(m, a->track.template_key);
 		a->track.samples[0] = '\0'; /* of what is over */
-		r = say(a, rule,
+		r = alert_tell(
+			a, rule, &a->track,
 			alert_rule_measured(&rule->rule, &a->track.track, false, 0, m->now_ms),
 			threshold, m->now_ms);
 		if (r < 0)
@@ -313,7 +302,7 @@ static int occurred(struct alert *a, const struct config_alert *rule,
 		a->track.samples[0] = '\0';
 	if (n <= ALERT_SAMPLES_MAX)
 		alert_append_sample(&a->track, &note);
-	return say(a, rule, step, (double)NAN, now_ms);
+	return alert_tell(a, rule, &a->track, step, (double)NAN, now_ms);
 }
 
 static int look_at(void *ctx, const struct storage_level *row)

@@ -128,6 +128,7 @@ static void begin(struct alert_track *track, int64_t count, int64_t now_ms)
 	track->since_ms = now_ms;
 	track->count = track->total = count;
 	track->told = 0;
+	track->notified_ms = 0;
 }
 
 /* Counts in windows that begin with an event: min_count of them make it fire. */

@@ -68,7 +68,8 @@ uint64_t alert_rule_identity(const struct alert_rule *rule, const struct event *
 
 struct alert_track {
 	bool firing, acked; /* acked: not repeated, until it has resolved */
-	int64_t since_ms, last_ms, notified_ms; /* last: occurred, or was over its limit */
+	/* last: occurred, or was over its limit; notified 0: nobody was told that it fires */
+	int64_t since_ms, last_ms, notified_ms;
 	/* Events since the last notification; since it began to fire. Of a level: how many more it
 	 * is about than was told; how many now. */
 	int64_t count, total;
@@ -88,7 +89,7 @@ enum alert_step alert_rule_passed(const struct alert_rule *rule, const struct al
 /* A level was looked at: FIRE, REPEAT, RESOLVE or NONE. */
 enum alert_step alert_rule_measured(const struct alert_rule *rule, struct alert_track *track,
 				    bool is_over, int64_t count, int64_t now_ms);
-/* A notification about it was made (or would have been, but for silence). */
+/* A notification about it was made; or it is over, which may concern nobody. */
 void alert_rule_told(struct alert_track *track, enum alert_step step, int64_t now_ms);
 
 /* How long to wait before the next attempt, the nth having failed: exponential, with the jitter

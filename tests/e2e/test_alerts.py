@@ -310,6 +310,20 @@ class Alerts(Case):
         until(lambda: receiver.taken, "after the reload")
         self.assertEqual(receiver.taken[0]["total"], 2)
 
+    def test_who_gets_a_target_later_is_told_what_fires(self):
+        receiver = self.receiver()
+        rule = "[alert failed]\non = execution_failed\nnotify = ops\n"
+        daemon = self.start(extra="[notify ops]\nkind = webhook\nurl =\n" + rule)
+        daemon.post(failure())
+        until(lambda: self.count("alerts", "state = 'firing'"), "the alert to be seen")
+        self.assertEqual(self.count("alerts", "notified_at IS NULL AND not_told = 1"), 1)
+        self.home.configure(extra=f"[notify ops]\nkind = webhook\nurl = {receiver.url}\n" + rule)
+        daemon.reload()
+        until(lambda: receiver.taken, "the alert, long before it is repeated")
+        self.assertEqual([(b["state"], b["count"], b["total"]) for b in receiver.taken], [("firing", 1, 1)])
+        self.assertEqual(len(receiver.taken[0]["samples"]), 1)
+        self.assertEqual(self.count("alerts", "notified_at IS NULL"), 0)
+
     def ctl_rows(self, *arguments, code=0):
         return list(csv.DictReader(io.StringIO(self.ctl(*arguments, code=code))))
 
