@@ -166,19 +166,32 @@ static int64_t query_from_ms(const struct alert_parcel *p, const struct alert_ru
 	return from_ms - from_ms % 1000;
 }
 
-static void tell_query(struct alert_parcel *p, const struct alert_rule *rule)
+/* ` --since TIME`, ` --until TIME`, or nothing. */
+static void say_times(const struct alert_parcel *p, const struct alert_rule *rule, char *buf,
+		      size_t size)
 {
 	const struct storage_notice *n = &p->notice;
 	char at[CLOCK_TEXT_MAX];
+	bool is_until = n->alert.on == ALERT_ON_RUNAWAY && !is_past_timeout(n);
+	/* The list begins with the latest: those that last longest would be cut off. */
+	int64_t until_ms = n->made_ms - (isfinite(n->threshold) ? (int64_t)n->threshold * 1000 : 0);
+	bool has_time = n->alert.on != ALERT_ON_SILENCE && n->state != ALERT_SUMMARY;
+	(void)clock_format_ms(is_until ? until_ms : query_from_ms(p, rule), at);
+	(void)snprintf(buf, size, "%s%s", is_until ? " --until " : " --since ", at);
+	if (!has_time)
+		buf[0] = '\0';
+}
+
+static void tell_query(struct alert_parcel *p, const struct alert_rule *rule)
+{
+	const struct storage_notice *n = &p->notice;
+	char times[CLOCK_TEXT_MAX + 16];
 	const char *command = words[n->alert.on].query;
 	if (is_past_timeout(n)) /* it is not running as far as the ledger knows */
 		command = "e2b-hookctl runs";
-	(void)clock_format_ms(query_from_ms(p, rule), at);
-	bool has_times = (n->alert.on != ALERT_ON_RUNAWAY || is_past_timeout(n)) &&
-			 n->alert.on != ALERT_ON_SILENCE && n->state != ALERT_SUMMARY;
+	say_times(p, rule, times, sizeof(times));
 	bool has_template = *n->template_id && n->alert.on != ALERT_ON_SILENCE;
-	(void)snprintf(p->query, sizeof(p->query), "%s%s%s%s%s", command,
-		       has_times ? " --since " : "", has_times ? at : "",
+	(void)snprintf(p->query, sizeof(p->query), "%s%s%s%s", command, times,
 		       has_template ? " --template " : "", has_template ? n->template_id : "");
 }
 

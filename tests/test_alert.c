@@ -312,6 +312,7 @@ static void says_what_is_wrong_and_gives_a_query_that_shows_it(void **state)
 				       .template_id = "tpl-a",
 				       .template_name = "nice" };
 	n->starts_ms = INT64_C(1795194000500); /* 2026-11-20T17:00:00.500Z */
+	n->made_ms = INT64_C(1795194001000);
 	/* Two that came late, of which one had begun long before. */
 	(void)strcpy(n->alert.samples, "{\"seq\":1,\"time\":1795193400000},"
 				       "{\"seq\":2,\"time\":1795193460000,\"from\":1795190400000}");
@@ -333,7 +334,7 @@ static void says_what_is_wrong_and_gives_a_query_that_shows_it(void **state)
 	n->alert.part = STORAGE_ALERT_WHOLE;
 	expect_words(w, n, ALERT_ON_RUNAWAY, 9000, 3600,
 		     "3 runs last too long in nice: the longest 2.5 h, the limit is 60 min",
-		     "e2b-hookctl running --template tpl-a");
+		     "e2b-hookctl running --until 2026-11-20T16:00:01.000Z --template tpl-a");
 	n->alert.track.total = 1;
 	(void)strcpy(n->alert.samples, "{\"seq\":0,\"time\":1795193400000}");
 	expect_words(w, n, ALERT_ON_RUNAWAY, 600, 3600,
