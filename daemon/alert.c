@@ -547,7 +547,7 @@ static int pass_tracks(struct alert *a, int64_t now_ms, int64_t until_us)
 	return r;
 }
 
-static int64_t interval_of(const struct alert_rule *rule)
+int64_t alert_interval_ms(const struct alert_rule *rule)
 {
 	int64_t ms = 10000;
 	if (rule->on == ALERT_ON_FAILURE_RATE)
@@ -567,7 +567,8 @@ static int measure_rules(struct alert *a, int64_t now_ms, int64_t until_us)
 		size_t i = a->next_rule++ % a->config->n_alerts;
 		const struct config_alert *rule = &a->config->alerts[i];
 		if (alert_rule_is_about_events(rule->rule.on) ||
-		    (a->looked_ms[i] && mono_ms - a->looked_ms[i] < interval_of(&rule->rule) - 50))
+		    (a->looked_ms[i] &&
+		     mono_ms - a->looked_ms[i] < alert_interval_ms(&rule->rule) - 50))
 			continue;
 		a->looked_ms[i] = mono_ms;
 		int r = alert_measure(a, rule, now_ms);

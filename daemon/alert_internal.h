@@ -14,7 +14,7 @@ struct alert {
 	struct storage *s;
 	const struct config *config;
 	struct storage_alert_position at;
-	int64_t since_ms; /* watching since: silence before does not count */
+	int64_t since_ms; /* watching since: silence before does not count to a new rule */
 	bool wants_buckets;
 	struct alert_bucket {
 		int64_t time_s, template_key, team_key, executions, failed;
@@ -54,6 +54,8 @@ MUST_CHECK int alert_load(struct alert *a, const struct config_alert *rule, int6
 
 /* Rejections and quarantine behind the position. */
 MUST_CHECK int alert_look_at_deliveries(struct alert *a, int64_t now_ms);
+/* How often its level is looked at. */
+int64_t alert_interval_ms(const struct alert_rule *rule);
 /* Begin of the UTC day or month. */
 int64_t alert_period_ms(enum storage_alert_part part, int64_t now_ms);
 /* Measures the level of a rule. */

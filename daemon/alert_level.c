@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#define PAUSE_LOOKS 3 /* who was not looked at for so many looks was not watched */
 #define TEMPLATES_MAX 4096 /* that are over at once; further ones wait */
 
 /* What was measured of one template. */
@@ -227,14 +228,31 @@ static int measure_budgets(struct alert *a, const struct config_alert *rule, int
 				      now_ms);
 }
 
-/* What fires goes on until an event comes; else what was not watched does not count as silence. */
+/* Since when nothing came while we watched: window_ms of its track, which a pause of ours (last_ms
+ * is when it was looked at) moves on. Kept in the store, so that restarts do not begin it anew. */
+static int watch_silence(struct alert *a, const struct config_alert *rule,
+			 const struct level *level, int64_t now_ms)
+{
+	struct alert_track *t = &a->track.track;
+	int64_t pause_ms = now_ms - t->last_ms;
+	if (t->last_ms == 0)
+		t->window_ms = a->since_ms;
+	else if (pause_ms > PAUSE_LOOKS * alert_interval_ms(&rule->rule))
+		t->window_ms += pause_ms;
+	t->window_ms = base_max_i64(t->window_ms, level->time_ms);
+	t->last_ms = now_ms;
+	return storage_alert_save(a->s, &a->track);
+}
+
+/* What fires goes on until an event comes. */
 static int judge_silence(struct alert *a, const struct config_alert *rule, struct level *level,
 			 int64_t now_ms)
 {
 	int r = alert_load(a, rule, level->template_key, STORAGE_ALERT_WHOLE, &a->track);
-	int64_t from_ms = level->time_ms;
-	if (!a->track.track.firing)
-		from_ms = base_max_i64(from_ms, a->since_ms);
+	const struct alert_track *t = &a->track.track;
+	if (r == 0 && !t->firing)
+		r = watch_silence(a, rule, level, now_ms);
+	int64_t from_ms = t->firing ? level->time_ms : t->window_ms;
 	level->is_over = now_ms - from_ms >= rule->rule.quiet_ms;
 	level->value = (double)(now_ms - (level->time_ms ? level->time_ms : from_ms)) / 1000;
 	return r;

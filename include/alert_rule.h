@@ -74,7 +74,8 @@ struct alert_track {
 	 * is about than was told; how many now. */
 	int64_t count, total;
 	int64_t told; /* of total, at the last notification */
-	int64_t window_ms, window_count; /* where the window began that min_count counts in */
+	/* Where the window began that min_count counts in; of silence: since when nothing came. */
+	int64_t window_ms, window_count;
 };
 
 enum alert_step { ALERT_STEP_NONE, ALERT_STEP_FIRE, ALERT_STEP_REPEAT, ALERT_STEP_RESOLVE };

@@ -433,6 +433,28 @@ static void says_that_a_run_is_past_its_timeout(void **state)
 	alert_parcel_free(p);
 }
 
+static void look_again(struct world *w, struct alert *a, int64_t from_ms, int64_t to_ms)
+{
+	for (int64_t at_ms = from_ms; at_ms <= to_ms; at_ms += 20000) {
+		alert_set_config(a, w->config); /* looks at once */
+		assert_int_equal(alert_tick(a, at_ms), 0);
+	}
+}
+
+static void counts_silence_over_pauses_but_not_the_pauses(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a =
+		begin_alerts(w, RULES "[alert quiet]\non = silence\nquiet = 1h\nnotify = ops\n");
+	const int64_t t0_ms = clock_unix_ms(), minute_ms = 60000;
+	look_again(w, a, t0_ms, t0_ms + 40 * minute_ms);
+	/* Down for half an hour: of an hour forty minutes were watched. */
+	look_again(w, a, t0_ms + 70 * minute_ms, t0_ms + 89 * minute_ms);
+	expect_rows(w, "SELECT count(*) FROM notifications", "0");
+	look_again(w, a, t0_ms + 89 * minute_ms, t0_ms + 91 * minute_ms);
+	expect_rows(w, "SELECT state FROM notifications", "firing");
+}
+
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, begin_store, end_world)
 
 int main(void)
@@ -448,6 +470,7 @@ int main(void)
 		STORE_TEST(says_what_is_wrong_and_gives_a_query_that_shows_it),
 		STORE_TEST(counts_the_runaways_of_now),
 		STORE_TEST(says_that_a_run_is_past_its_timeout),
+		STORE_TEST(counts_silence_over_pauses_but_not_the_pauses),
 		STORE_TEST(gives_up_after_a_day_and_tries_again_on_request),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

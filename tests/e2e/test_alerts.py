@@ -263,6 +263,16 @@ class Alerts(Case):
         daemon.post(event("created", timestamp=rfc3339(time.time() - 600)))
         until(lambda: receiver.states()[:2] == ["firing", "resolved"], "resolved")
 
+    def test_silence_is_not_held_off_by_restarts(self):
+        receiver = self.receiver()
+        self.home.configure(extra=self.rules({"quiet": {"on": "silence", "quiet": "5s", "notify": "ops"}}, ops=receiver.url))
+        for _ in range(9):
+            daemon = self.start()
+            with contextlib.suppress(AssertionError):
+                until(lambda: receiver.taken, "silence, over several restarts", 2 / PATIENCE)
+            self.stop(daemon)
+        self.assertEqual(receiver.states(), ["firing"])
+
     def test_a_rule_that_is_renamed_ends_its_alert(self):
         receiver = self.receiver()
         daemon = self.start(extra=self.one_rule(receiver))
