@@ -46,8 +46,9 @@ void alert_free(struct alert *a)
 
 void alert_set_config(struct alert *a, const struct config *config)
 {
+	if (!a->config)
+		a->since_ms = clock_unix_ms(); /* a reload is no pause */
 	a->config = config;
-	a->since_ms = clock_unix_ms();
 	a->wants_buckets = false;
 	for (size_t i = 0; i < config->n_alerts; i++)
 		a->wants_buckets =
@@ -78,20 +79,55 @@ int alert_load(struct alert *a, const struct config_alert *rule, int64_t templat
 {
 	int r = storage_alert_load(a->s, rule->name, template_key, part, track);
 	track->on = rule->rule.on;
-	(void)snprintf(track->severity, sizeof(track->severity), "%s", rule->rule.severity);
+	if (!track->track.firing) /* one that fires keeps its own: Alertmanager knows it by that */
+		(void)snprintf(track->severity, sizeof(track->severity), "%s", rule->rule.severity);
 	return r;
 }
 
-static size_t targets_of(const struct config *config, const struct alert_rule *rule,
-			 const char *ret[static ALERT_NOTIFY_MAX])
+/* Targets that are configured and on, each once. */
+struct addressees {
+	const struct config *config;
+	const char *names[ALERT_NOTIFY_MAX];
+	size_t n;
+};
+
+static void address(void *ctx, const char *name)
 {
-	size_t n = 0;
-	for (size_t i = 0; i < rule->n_notify && !rule->silenced; i++) {
-		const struct config_notify *target = config_notify_by_name(config, rule->notify[i]);
-		if (target && target->is_on)
-			ret[n++] = rule->notify[i];
-	}
-	return n;
+	struct addressees *to = ctx;
+	const struct config_notify *target = config_notify_by_name(to->config, name);
+	if (!target || !target->is_on)
+		return;
+	for (size_t i = 0; i < to->n; i++)
+		if (to->names[i] == target->name)
+			return;
+	assert(to->n < ALERT_NOTIFY_MAX);
+	to->names[to->n++] = target->name;
+}
+
+static void address_rule(struct addressees *to, const struct alert_rule *rule)
+{
+	for (size_t i = 0; i < rule->n_notify && !rule->silenced; i++)
+		address(to, rule->notify[i]);
+}
+
+static bool has_addressees(const struct alert *a, const struct config_alert *rule)
+{
+	struct addressees to = { .config = a->config };
+	address_rule(&to, &rule->rule);
+	return to.n > 0;
+}
+
+/* That it is over also hears who was told that it fires, though the rule names others by now, or is
+ * gone. */
+static int address_all(struct alert *a, const struct config_alert *rule,
+		       const struct storage_alert *track, enum alert_state state,
+		       struct addressees *to)
+{
+	if (rule)
+		address_rule(to, &rule->rule);
+	if (state != ALERT_RESOLVED || (rule && rule->rule.silenced))
+		return 0;
+	return storage_outbox_told(a->s, track, address, to);
 }
 
 static enum alert_step step_of(enum alert_state state)
@@ -119,9 +155,9 @@ static const char *state_word(enum alert_state state)
 }
 
 static void note_state(struct alert *a, const struct storage_alert *track, enum alert_state state,
-		       size_t n_targets)
+		       size_t n_targets, int64_t now_ms)
 {
-	if (state == ALERT_FIRING)
+	if (state == ALERT_FIRING && track->track.since_ms == now_ms) /* else only told now */
 		atomic_fetch_add(&a->fired, 1);
 	if (state == ALERT_RESOLVED)
 		atomic_fetch_add(&a->resolved, 1);
@@ -134,9 +170,12 @@ static void note_state(struct alert *a, const struct storage_alert *track, enum 
 int alert_post(struct alert *a, const struct config_alert *rule, struct storage_alert *track,
 	       enum alert_state state, double threshold, int64_t now_ms)
 {
-	const char *targets[ALERT_NOTIFY_MAX];
+	struct addressees to = { .config = a->config };
 	/* A first one waits a moment for what comes with it. */
-	bool gathers = state == ALERT_FIRING && alert_rule_is_about_events(rule->rule.on);
+	bool gathers = state == ALERT_FIRING && alert_rule_is_about_events(track->on);
+	int r = address_all(a, rule, track, state, &to);
+	if (r < 0)
+		return r;
 	struct storage_post post = {
 		.alert = track,
 		.state = state,
@@ -144,12 +183,12 @@ int alert_post(struct alert *a, const struct config_alert *rule, struct storage_
 		.now_ms = now_ms,
 		.next_ms = gathers ? now_ms + ALERT_GATHER_MS : now_ms,
 		.gathers = gathers,
-		.targets = targets,
-		.n_targets = targets_of(a->config, &rule->rule, targets),
+		.targets = to.names,
+		.n_targets = to.n,
 	};
 	int64_t id;
-	int r = track->key ? 0 : storage_alert_save(a->s, track); /* for its key */
-	note_state(a, track, state, post.n_targets);
+	r = track->key ? 0 : storage_alert_save(a->s, track); /* for its key */
+	note_state(a, track, state, post.n_targets, now_ms);
 	if (r == 0 && post.n_targets > 0) {
 		r = storage_outbox_post(a->s, &post, &id);
 		a->is_dirty = true;
@@ -161,7 +200,28 @@ int alert_post(struct alert *a, const struct config_alert *rule, struct storage_
 	}
 	if (r < 0)
 		return r;
-	tell(track, state, now_ms);
+	if (post.n_targets > 0 || state == ALERT_RESOLVED)
+		tell(track, state, post.n_targets > 0 ? now_ms : track->track.notified_ms);
+	return storage_alert_save(a->s, track);
+}
+
+int alert_tell(struct alert *a, const struct config_alert *rule, struct storage_alert *track,
+	       enum alert_step step, double threshold, int64_t now_ms)
+{
+	switch (step) {
+	case ALERT_STEP_FIRE:
+		return alert_post(a, rule, track, ALERT_FIRING, threshold, now_ms);
+	case ALERT_STEP_REPEAT:
+		if (!has_addressees(a, rule))
+			break;
+		return alert_post(a, rule, track,
+				  track->track.notified_ms ? ALERT_REPEAT : ALERT_FIRING, threshold,
+				  now_ms);
+	case ALERT_STEP_RESOLVE:
+		return alert_post(a, rule, track, ALERT_RESOLVED, threshold, now_ms);
+	case ALERT_STEP_NONE:
+		break;
+	}
 	return storage_alert_save(a->s, track);
 }
 
@@ -201,11 +261,15 @@ int alert_test(struct storage *s, const struct config *config, const char *name,
 	const struct config_alert *rule = config_alert_by_name(config, name);
 	const struct config_notify *target = rule ? NULL : config_notify_by_name(config, name);
 	CLEANUP_FREE struct storage_alert *track = calloc(1, sizeof(*track));
-	const char *targets[ALERT_NOTIFY_MAX] = { target ? target->name : NULL };
+	struct addressees to = { .config = config };
+	if (rule)
+		address_rule(&to, &rule->rule);
+	else
+		address(&to, name);
 	if (!track)
 		return -ENOMEM;
-	if (!rule && !(target && target->is_on))
-		return target ? -ENOTCONN : -ENOENT;
+	if (!rule && !target)
+		return -ENOENT;
 	(void)snprintf(track->rule, sizeof(track->rule), "%s", rule ? rule->name : "test");
 	(void)snprintf(track->severity, sizeof(track->severity), "%s",
 		       rule ? rule->rule.severity : "info");
@@ -217,8 +281,8 @@ int alert_test(struct storage *s, const struct config *config, const char *name,
 		.threshold = (double)NAN,
 		.now_ms = now_ms,
 		.next_ms = now_ms,
-		.targets = targets,
-		.n_targets = rule ? targets_of(config, &rule->rule, targets) : 1,
+		.targets = to.names,
+		.n_targets = to.n,
 	};
 	return post.n_targets ? storage_outbox_post(s, &post, ret_id) : -ENOTCONN;
 }
@@ -262,6 +326,8 @@ void alert_append_sample(struct storage_alert *track, const struct alert_note *n
 	CLEANUP(buffer_finish) struct buffer b = BUFFER_INIT(sizeof(track->samples) - len - 1);
 	int r = buffer_appendf(&b, "%s{\"seq\":%lld,\"time\":%lld", len ? "," : "",
 			       (long long)note->seq, (long long)note->time_ms);
+	if (r == 0 && note->from_ms > 0)
+		r = buffer_appendf(&b, ",\"from\":%lld", (long long)note->from_ms);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(texts); i++)
 		r = append_text(&b, texts[i].name, texts[i].text);
 	if (r == 0)
@@ -282,6 +348,8 @@ static struct alert_note note_of(int64_t seq, const struct event *e)
 	};
 	if (e->kind == EVENT_CODE_EXECUTED) {
 		const char *status = event_status_name(e->execution.status);
+		if (e->execution.started_unix_ms > 0)
+			note.from_ms = e->execution.started_unix_ms;
 		note.execution_id = e->execution.execution_id;
 		note.status = (struct span) { status, strlen(status) };
 		note.error_name = e->execution.error_name;
@@ -328,9 +396,7 @@ static int occurred(struct alert *a, const struct config_alert *rule, int64_t te
 		a->track.samples[0] = '\0';
 	if (n <= ALERT_SAMPLES_MAX)
 		alert_append_sample(&a->track, note);
-	if (step == ALERT_STEP_FIRE)
-		return alert_post(a, rule, &a->track, ALERT_FIRING, (double)NAN, now_ms);
-	return storage_alert_save(a->s, &a->track);
+	return alert_tell(a, rule, &a->track, step, (double)NAN, now_ms);
 }
 
 static struct alert_names names_of(const struct alert *a, const struct event *e)
@@ -444,22 +510,28 @@ static int pass_late(struct alert *a, const struct config_alert *rule, int64_t n
 	return r < 0 ? r : storage_alert_delete(a->s, a->track.key);
 }
 
-/* One track; of a rule that is gone, or means something else now, it is forgotten. */
+/* Its rule is gone, or means something else now: who was told that it fires waits for its end. */
+static int forget(struct alert *a, int64_t now_ms)
+{
+	int r = 0;
+	if (a->track.track.firing && a->track.part != STORAGE_ALERT_LATE)
+		r = alert_post(a, NULL, &a->track, ALERT_RESOLVED, (double)NAN, now_ms);
+	return r < 0 ? r : storage_alert_delete(a->s, a->track.key);
+}
+
 static int pass_one(struct alert *a, int64_t now_ms)
 {
 	const struct config_alert *rule = config_alert_by_name(a->config, a->track.rule);
 	if (!rule || rule->rule.on != a->track.on)
-		return storage_alert_delete(a->s, a->track.key);
+		return forget(a, now_ms);
 	if (a->track.part == STORAGE_ALERT_LATE)
 		return pass_late(a, rule, now_ms);
 	if (!alert_rule_is_about_events(rule->rule.on) || a->track.open_id)
 		return 0;
 	enum alert_step step = alert_rule_passed(&rule->rule, &a->track.track, now_ms);
-	if (step == ALERT_STEP_NONE)
+	if (step == ALERT_STEP_NONE || (step == ALERT_STEP_REPEAT && !has_addressees(a, rule)))
 		return 0;
-	return alert_post(a, rule, &a->track,
-			  step == ALERT_STEP_REPEAT ? ALERT_REPEAT : ALERT_RESOLVED, (double)NAN,
-			  now_ms);
+	return alert_tell(a, rule, &a->track, step, (double)NAN, now_ms);
 }
 
 static int pass_tracks(struct alert *a, int64_t now_ms, int64_t until_us)
@@ -475,7 +547,7 @@ static int pass_tracks(struct alert *a, int64_t now_ms, int64_t until_us)
 	return r;
 }
 
-static int64_t interval_of(const struct alert_rule *rule)
+int64_t alert_interval_ms(const struct alert_rule *rule)
 {
 	int64_t ms = 10000;
 	if (rule->on == ALERT_ON_FAILURE_RATE)
@@ -495,7 +567,8 @@ static int measure_rules(struct alert *a, int64_t now_ms, int64_t until_us)
 		size_t i = a->next_rule++ % a->config->n_alerts;
 		const struct config_alert *rule = &a->config->alerts[i];
 		if (alert_rule_is_about_events(rule->rule.on) ||
-		    (a->looked_ms[i] && mono_ms - a->looked_ms[i] < interval_of(&rule->rule) - 50))
+		    (a->looked_ms[i] &&
+		     mono_ms - a->looked_ms[i] < alert_interval_ms(&rule->rule) - 50))
 			continue;
 		a->looked_ms[i] = mono_ms;
 		int r = alert_measure(a, rule, now_ms);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#define PAUSE_LOOKS 3 /* who was not looked at for so many looks was not watched */
 #define TEMPLATES_MAX 4096 /* that are over at once; further ones wait */
 
 /* What was measured of one template. */
@@ -17,7 +18,7 @@ struct level {
 	int64_t template_key, n, failed, time_ms;
 	double value;
 	bool is_over;
-	char samples[1024]; /* runaways: the first few */
+	char samples[2048]; /* runaways: the first few */
 };
 
 struct measuring {
@@ -63,9 +64,11 @@ static void add_run(struct measuring *m, struct level *level, const struct stora
 		return;
 	/* Ids are printable and hold neither quote nor backslash. */
 	int n = snprintf(level->samples + len, sizeof(level->samples) - len,
-			 "%s{\"seq\":0,\"time\":%lld,\"sandbox_id\":\"%.*s\",\"run_id\":\"%.*s\"}",
+			 "%s{\"seq\":0,\"time\":%lld,\"sandbox_id\":\"%.*s\",\"run_id\":\"%.*s\","
+			 "\"status\":\"%s\"}",
 			 len ? "," : "", (long long)row->time_ms, (int)row->sandbox_id.len,
-			 row->sandbox_id.s, (int)row->run_id.len, row->run_id.s);
+			 row->sandbox_id.s, (int)row->run_id.len, row->run_id.s,
+			 row->failed ? "past its timeout" : "running");
 	if (n < 0 || (size_t)n >= sizeof(level->samples) - len)
 		level->samples[len] = '\0';
 }
@@ -94,19 +97,6 @@ static int take_row(void *ctx, const struct storage_level *row)
 
 /* Judging --------------------------------------------------------------------- */
 
-static int say(struct alert *a, const struct config_alert *rule, enum alert_step step,
-	       double threshold, int64_t now_ms)
-{
-	static const enum alert_state states[] = {
-		[ALERT_STEP_FIRE] = ALERT_FIRING,
-		[ALERT_STEP_REPEAT] = ALERT_REPEAT,
-		[ALERT_STEP_RESOLVE] = ALERT_RESOLVED,
-	};
-	if (step == ALERT_STEP_NONE)
-		return storage_alert_save(a->s, &a->track);
-	return alert_post(a, rule, &a->track, states[step], threshold, now_ms);
-}
-
 static int judge_over(struct alert *a, const struct config_alert *rule,
 		      enum storage_alert_part part, const struct level *level, int64_t count,
 		      double threshold, int64_t now_ms)
@@ -116,8 +106,9 @@ static int judge_over(struct alert *a, const struct config_alert *rule,
 		return r;
 	a->track.value = level->value;
 	(void)snprintf(a->track.samples, sizeof(a->track.samples), "%s", level->samples);
-	return say(a, rule, alert_rule_measured(&rule->rule, &a->track.track, true, count, now_ms),
-		   threshold, now_ms);
+	return alert_tell(a, rule, &a->track,
+			  alert_rule_measured(&rule->rule, &a->track.track, true, count, now_ms),
+			  threshold, now_ms);
 }
 
 static bool is_over(const struct measuring *m, int64_t template_key)
@@ -148,7 +139,9 @@ static int resolve_others(struct alert *a, const struct config_alert *rule,
 		    !a->track.track.firing || is_over(m, a->track.template_key))
 			continue;
 		a->track.value = value_of(m, a->track.template_key);
-		r = say(a, rule,
+		a->track.samples[0] = '\0'; /* of what is over */
+		r = alert_tell(
+			a, rule, &a->track,
 			alert_rule_measured(&rule->rule, &a->track.track, false, 0, m->now_ms),
 			threshold, m->now_ms);
 		if (r < 0)
@@ -204,8 +197,7 @@ static int measure_runaways(struct alert *a, const struct config_alert *rule, in
 			     (double)rule->rule.max_run_ms / 1000);
 }
 
-/* Begin of the UTC day or month. */
-static int64_t period_ms(enum storage_alert_part part, int64_t now_ms)
+int64_t alert_period_ms(enum storage_alert_part part, int64_t now_ms)
 {
 	time_t now_s = (time_t)(now_ms / 1000);
 	struct tm tm;
@@ -222,7 +214,7 @@ static int measure_budget(struct alert *a, const struct config_alert *rule,
 			       .now_ms = now_ms,
 			       .together = alert_rule_is_for_all(&rule->rule) };
 	double limit = (double)limit_nanousd / 1e9;
-	int r = measure(a, &m, STORAGE_MEASURE_COSTS, period_ms(part, now_ms));
+	int r = measure(a, &m, STORAGE_MEASURE_COSTS, alert_period_ms(part, now_ms));
 	for (size_t i = 0; i < m.n; i++)
 		m.levels[i].is_over = limit_nanousd >= 0 && m.levels[i].value > limit;
 	return r < 0 ? r : judge(a, rule, part, &m, limit);
@@ -236,14 +228,31 @@ static int measure_budgets(struct alert *a, const struct config_alert *rule, int
 				      now_ms);
 }
 
-/* What fires goes on until an event comes; else what was not watched does not count as silence. */
+/* Since when nothing came while we watched: window_ms of its track, which a pause of ours (last_ms
+ * is when it was looked at) moves on. Kept in the store, so that restarts do not begin it anew. */
+static int watch_silence(struct alert *a, const struct config_alert *rule,
+			 const struct level *level, int64_t now_ms)
+{
+	struct alert_track *t = &a->track.track;
+	int64_t pause_ms = now_ms - t->last_ms;
+	if (t->last_ms == 0)
+		t->window_ms = a->since_ms;
+	else if (pause_ms > PAUSE_LOOKS * alert_interval_ms(&rule->rule))
+		t->window_ms += pause_ms;
+	t->window_ms = base_max_i64(t->window_ms, level->time_ms);
+	t->last_ms = now_ms;
+	return storage_alert_save(a->s, &a->track);
+}
+
+/* What fires goes on until an event comes. */
 static int judge_silence(struct alert *a, const struct config_alert *rule, struct level *level,
 			 int64_t now_ms)
 {
 	int r = alert_load(a, rule, level->template_key, STORAGE_ALERT_WHOLE, &a->track);
-	int64_t from_ms = level->time_ms;
-	if (!a->track.track.firing)
-		from_ms = base_max_i64(from_ms, a->since_ms);
+	const struct alert_track *t = &a->track.track;
+	if (r == 0 && !t->firing)
+		r = watch_silence(a, rule, level, now_ms);
+	int64_t from_ms = t->firing ? level->time_ms : t->window_ms;
 	level->is_over = now_ms - from_ms >= rule->rule.quiet_ms;
 	level->value = (double)(now_ms - (level->time_ms ? level->time_ms : from_ms)) / 1000;
 	return r;
@@ -300,7 +309,7 @@ static int occurred(struct alert *a, const struct config_alert *rule,
 	const struct alert_note note = { .seq = row->n,
 					 .time_ms = row->time_ms,
 					 .status = row->sandbox_id,
-					 .error_name = row->run_id };
+					 .error_value = row->run_id };
 	int r = alert_load(a, rule, 0, STORAGE_ALERT_WHOLE, &a->track);
 	if (r < 0)
 		return r;
@@ -311,7 +320,7 @@ static int occurred(struct alert *a, const struct config_alert *rule,
 		a->track.samples[0] = '\0';
 	if (n <= ALERT_SAMPLES_MAX)
 		alert_append_sample(&a->track, &note);
-	return say(a, rule, step, (double)NAN, now_ms);
+	return alert_tell(a, rule, &a->track, step, (double)NAN, now_ms);
 }
 
 static int look_at(void *ctx, const struct storage_level *row)

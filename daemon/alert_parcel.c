@@ -1,7 +1,7 @@
 /* A notice from the outbox as words: the summary that people read first, where the rest is to be
  * seen, and the samples out of their JSON.
  */
-#include "alert.h"
+#include "alert_internal.h"
 
 #include "clock.h"
 #include "json.h"
@@ -10,6 +10,8 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+
+#define QUERY_MARGIN_MS 60000 /* clocks differ a little */
 
 /* How each kind of rule speaks: `one` and `many` occurrences, what is over, its unit, and the
  * command that shows the rest. */
@@ -22,11 +24,10 @@ static const struct {
 	[ALERT_ON_SANDBOX_FAILED] = { "sandbox was lost", "sandboxes were lost",
 				      "no more sandboxes are lost", "events",
 				      "e2b-hookctl events --type killed" },
-	[ALERT_ON_FAILURE_RATE] = { "execution failed", "executions failed",
-				    "the failure rate is below its limit again", "ratio",
+	[ALERT_ON_FAILURE_RATE] = { "", "", "the failure rate is below its limit again", "ratio",
 				    "e2b-hookctl failures" },
-	[ALERT_ON_RUNAWAY] = { "run lasts too long", "runs last too long",
-			       "no run lasts too long any more", "s", "e2b-hookctl running" },
+	[ALERT_ON_RUNAWAY] = { "", "", "no run lasts too long any more", "s",
+			       "e2b-hookctl running" },
 	[ALERT_ON_BUDGET] = { "", "", "within the budget again", "usd",
 			      "e2b-hookctl costs --by template" },
 	[ALERT_ON_SILENCE] = { "", "", "events come again", "s", "e2b-hookctl status" },
@@ -42,62 +43,106 @@ static const struct {
 					"events", "e2b-hookctl events" },
 };
 
+/* `90 s`, `25 min`, `31.5 h`. */
+static char *say_duration(double s, char buf[static 32])
+{
+	if (s < 120)
+		(void)snprintf(buf, 32, "%.0f s", s);
+	else if (s < 7200)
+		(void)snprintf(buf, 32, "%.0f min", s / 60);
+	else
+		(void)snprintf(buf, 32, "%.1f h", s / 3600);
+	return buf;
+}
+
 static const char *period_name(const struct storage_alert *a)
 {
 	return a->part == STORAGE_ALERT_MONTHLY ? "this month" : "today";
 }
 
-/* What it is about, without the template. */
-static void say_what(const struct storage_notice *n, char *buf, size_t size)
+/* Runs that were to last no longer than max_run are told because their timeout is past. */
+static bool is_past_timeout(const struct storage_notice *n)
+{
+	return n->alert.on == ALERT_ON_RUNAWAY && n->alert.value < n->threshold;
+}
+
+static void say_runaways(const struct storage_notice *n, const char *in, char *buf, size_t size)
+{
+	char longest[32], limit[32];
+	int64_t runs = n->alert.track.total;
+	bool one = runs == 1;
+	if (is_past_timeout(n))
+		(void)snprintf(buf, size,
+			       "%" PRId64 " run%s%s %s past %s timeout, and nobody told of %s end",
+			       runs, one ? "" : "s", in, one ? "is" : "are", one ? "its" : "their",
+			       one ? "its" : "their");
+	else
+		(void)snprintf(buf, size, "%" PRId64 " run%s too long%s: %s%s, the limit is %s",
+			       runs, one ? " lasts" : "s last", in, one ? "" : "the longest ",
+			       say_duration(n->alert.value, longest),
+			       say_duration(n->threshold, limit));
+}
+
+/* What it is about; `in` is " in TEMPLATE", or empty. */
+static void say_what(const struct storage_notice *n, const char *in, char *buf, size_t size)
 {
 	const struct storage_alert *a = &n->alert;
 	int64_t count = a->track.count;
 	const char *noun = count == 1 ? words[a->on].one : words[a->on].many;
 	const char *more = n->state == ALERT_REPEAT ? " more" : "";
+	char text[32];
 	if (a->on == ALERT_ON_BUDGET)
-		(void)snprintf(buf, size, "%.2f USD spent %s, the budget is %.2f USD", a->value,
-			       period_name(a), n->threshold);
+		(void)snprintf(buf, size, "%.2f USD spent %s%s, the budget is %.2f USD", a->value,
+			       period_name(a), in, n->threshold);
 	else if (a->on == ALERT_ON_SILENCE)
-		(void)snprintf(buf, size, "no event for %.0f s", a->value);
+		(void)snprintf(buf, size, "no event%s for %s", in, say_duration(a->value, text));
 	else if (a->on == ALERT_ON_FAILURE_RATE)
-		(void)snprintf(buf, size, "%.1f %% of executions fail, the limit is %.1f %%",
-			       100 * a->value, 100 * n->threshold);
+		(void)snprintf(buf, size, "%.1f %% of executions fail%s, the limit is %.1f %%",
+			       100 * a->value, in, 100 * n->threshold);
 	else if (a->on == ALERT_ON_RUNAWAY)
-		(void)snprintf(buf, size, "%" PRId64 " %s: %.0f s, the limit is %.0f s",
-			       a->track.total, a->track.total == 1 ? words[a->on].one : noun,
-			       a->value, n->threshold);
+		say_runaways(n, in, buf, size);
 	else
-		(void)snprintf(buf, size, "%" PRId64 "%s %s", count, more, noun);
+		(void)snprintf(buf, size, "%" PRId64 "%s %s%s", count, more, noun, in);
 }
 
-static const char *name_or_all(const struct storage_notice *n)
+/* `rule`: as configured now, NULL if it is gone. */
+static void say_over(const struct storage_notice *n, const struct alert_rule *rule, const char *in,
+		     char *buf, size_t size)
 {
-	return *n->template_name ? n->template_name : "";
+	if (!rule)
+		(void)snprintf(buf, size,
+			       "its rule is not in the configuration any more, so this alert ends");
+	else if (alert_rule_is_about_events(n->alert.on))
+		(void)snprintf(buf, size, "%s%s; it was %" PRId64 " in all",
+			       words[n->alert.on].over, in, n->alert.track.total);
+	else
+		(void)snprintf(buf, size, "%s%s", words[n->alert.on].over, in);
 }
 
-static void summarize(struct alert_parcel *p)
+static void summarize(struct alert_parcel *p, const struct alert_rule *rule)
 {
 	const struct storage_notice *n = &p->notice;
 	const struct alert_track *t = &n->alert.track;
-	const char *in = *n->template_name ? " in " : "", *which = name_or_all(n);
-	char what[256], rest[96] = "";
-	say_what(n, what, sizeof(what));
-	bool counts = alert_rule_is_about_events(n->alert.on);
+	char in[sizeof(n->template_name) + 8] = "", what[sizeof(p->summary)];
+	if (*n->template_name)
+		(void)snprintf(in, sizeof(in), "%s%s",
+			       n->alert.on == ALERT_ON_UNKNOWN_TEMPLATE ? ": " : " in ",
+			       n->template_name);
+	say_what(n, in, what, sizeof(what));
 	switch (n->state) {
 	case ALERT_FIRING:
 	case ALERT_REPEAT:
-		if (counts && t->total > t->count)
-			(void)snprintf(rest, sizeof(rest), ", %" PRId64 " in all", t->total);
-		(void)snprintf(p->summary, sizeof(p->summary), "%s%s%s%s", what, in, which, rest);
+		if (alert_rule_is_about_events(n->alert.on) && t->total > t->count)
+			(void)snprintf(p->summary, sizeof(p->summary), "%.400s, %" PRId64 " in all",
+				       what, t->total);
+		else
+			(void)snprintf(p->summary, sizeof(p->summary), "%s", what);
 		return;
 	case ALERT_RESOLVED:
-		if (counts)
-			(void)snprintf(rest, sizeof(rest), "; it was %" PRId64 " in all", t->total);
-		(void)snprintf(p->summary, sizeof(p->summary), "%s%s%s%s", words[n->alert.on].over,
-			       in, which, rest);
+		say_over(n, rule, in, p->summary, sizeof(p->summary));
 		return;
 	case ALERT_SUMMARY:
-		(void)snprintf(p->summary, sizeof(p->summary), "came late: %s", what);
+		(void)snprintf(p->summary, sizeof(p->summary), "came late: %.400s", what);
 		return;
 	case ALERT_TEST:
 		(void)snprintf(p->summary, sizeof(p->summary),
@@ -107,17 +152,46 @@ static void summarize(struct alert_parcel *p)
 	}
 }
 
-static void tell_query(struct alert_parcel *p)
+/* From when on the query shows what this is about. Events may be older than the alert: they came
+ * late, or it took several of them. */
+static int64_t query_from_ms(const struct alert_parcel *p, const struct alert_rule *rule)
+{
+	const struct storage_notice *n = &p->notice;
+	int64_t from_ms = n->starts_ms;
+	if (n->alert.on == ALERT_ON_BUDGET)
+		return alert_period_ms(n->alert.part, from_ms);
+	if (n->alert.on == ALERT_ON_FAILURE_RATE && rule)
+		from_ms -= rule->window_ms;
+	from_ms = base_min_i64(from_ms, p->from_ms) - QUERY_MARGIN_MS;
+	return from_ms - from_ms % 1000;
+}
+
+/* ` --since TIME`, ` --until TIME`, or nothing. */
+static void say_times(const struct alert_parcel *p, const struct alert_rule *rule, char *buf,
+		      size_t size)
 {
 	const struct storage_notice *n = &p->notice;
 	char at[CLOCK_TEXT_MAX];
-	int64_t from_ms = n->starts_ms - n->starts_ms % 1000 - 60000;
-	(void)clock_format_ms(from_ms, at);
-	bool has_times = n->alert.on != ALERT_ON_RUNAWAY && n->alert.on != ALERT_ON_SILENCE &&
-			 n->state != ALERT_SUMMARY;
+	bool is_until = n->alert.on == ALERT_ON_RUNAWAY && !is_past_timeout(n);
+	/* The list begins with the latest: those that last longest would be cut off. */
+	int64_t until_ms = n->made_ms - (isfinite(n->threshold) ? (int64_t)n->threshold * 1000 : 0);
+	bool has_time = n->alert.on != ALERT_ON_SILENCE && n->state != ALERT_SUMMARY;
+	(void)clock_format_ms(is_until ? until_ms : query_from_ms(p, rule), at);
+	(void)snprintf(buf, size, "%s%s", is_until ? " --until " : " --since ", at);
+	if (!has_time)
+		buf[0] = '\0';
+}
+
+static void tell_query(struct alert_parcel *p, const struct alert_rule *rule)
+{
+	const struct storage_notice *n = &p->notice;
+	char times[CLOCK_TEXT_MAX + 16];
+	const char *command = words[n->alert.on].query;
+	if (is_past_timeout(n)) /* it is not running as far as the ledger knows */
+		command = "e2b-hookctl runs";
+	say_times(p, rule, times, sizeof(times));
 	bool has_template = *n->template_id && n->alert.on != ALERT_ON_SILENCE;
-	(void)snprintf(p->query, sizeof(p->query), "%s%s%s%s%s", words[n->alert.on].query,
-		       has_times ? " --since " : "", has_times ? at : "",
+	(void)snprintf(p->query, sizeof(p->query), "%s%s%s%s", command, times,
 		       has_template ? " --template " : "", has_template ? n->template_id : "");
 }
 
@@ -147,7 +221,9 @@ static int read_samples(struct alert_parcel *p)
 		return r < 0 ? r : 0; /* told without them */
 	const struct json_value *list = json_member(json_root(p->doc), "samples");
 	for (const struct json_value *v = json_first(list);
-	     v && p->message.n_samples < ALERT_SAMPLES_MAX; v = json_next(v))
+	     v && p->message.n_samples < ALERT_SAMPLES_MAX; v = json_next(v)) {
+		int64_t from_ms = number_of(v, "from");
+		p->from_ms = base_min_i64(p->from_ms, from_ms ? from_ms : number_of(v, "time"));
 		p->samples[p->message.n_samples++] = (struct alert_sample) {
 			.seq = number_of(v, "seq"),
 			.time_unix_ms = number_of(v, "time"),
@@ -159,16 +235,28 @@ static int read_samples(struct alert_parcel *p)
 			.error_name = text_of(v, "error_name"),
 			.error_value = text_of(v, "error_value"),
 		};
+	}
 	return 0;
 }
 
-int alert_parcel_new(const struct storage_notice *notice, const char *instance,
-		     struct alert_parcel **ret)
+static const char *period_of(const struct storage_alert *a)
 {
+	return a->part == STORAGE_ALERT_MONTHLY ? "monthly"
+	       : a->part == STORAGE_ALERT_DAILY ? "daily"
+						: NULL;
+}
+
+int alert_parcel_new(const struct storage_notice *notice, const struct config *config,
+		     const char *instance, struct alert_parcel **ret)
+{
+	const struct config_alert *alert = config_alert_by_name(config, notice->alert.rule);
+	const struct alert_rule *rule =
+		alert && alert->rule.on == notice->alert.on ? &alert->rule : NULL;
 	struct alert_parcel *p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
 	p->notice = *notice;
+	p->from_ms = INT64_MAX;
 	const struct storage_notice *n = &p->notice;
 	p->message = (struct alert_message) {
 		.id = n->notification_id,
@@ -176,6 +264,7 @@ int alert_parcel_new(const struct storage_notice *notice, const char *instance,
 		.on = alert_rule_on_name(n->alert.on),
 		.severity = n->alert.severity,
 		.template = *n->template_name ? n->template_name : NULL,
+		.period = period_of(&n->alert),
 		.state = n->state,
 		.summary = p->summary,
 		.query = n->state == ALERT_TEST ? NULL : p->query,
@@ -190,13 +279,13 @@ int alert_parcel_new(const struct storage_notice *notice, const char *instance,
 		.samples = p->samples,
 		.instance = instance,
 	};
-	summarize(p);
-	tell_query(p);
 	int r = read_samples(p);
 	if (r < 0) {
 		alert_parcel_free(p);
 		return r;
 	}
+	summarize(p, rule);
+	tell_query(p, rule);
 	*ret = p;
 	return 0;
 }

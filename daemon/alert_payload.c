@@ -146,6 +146,7 @@ static int append_data(struct buffer *b, const struct alert_message *m)
 		{ "on", m->on, ID_MAX },
 		{ "severity", m->severity, ID_MAX },
 		{ "template", m->template, ID_MAX },
+		{ "period", m->period, ID_MAX },
 		{ "summary", m->summary, LINE_MAX_BYTES },
 		{ "query", m->query, LINE_MAX_BYTES },
 		{ "instance", m->instance, ID_MAX },

@@ -70,6 +70,8 @@ static int append_labels(struct buffer *b, const struct alert_message *m)
 		{ "rule", m->rule },
 		{ "severity", m->severity },
 		{ "template", m->template },
+		/* A rule may have both budgets: the end of the day is not that of the month. */
+		{ "period", m->period },
 		/* Else a test would renew, and its end resolve, the alert it is a test of. */
 		{ "notice", is_notice ? alert_payload_state_name(m->state) : NULL },
 	};
@@ -82,13 +84,12 @@ static int describe(const struct alert_message *m, struct buffer *b)
 
 	for (size_t i = 0; r == 0 && i < base_min_size(m->n_samples, ALERT_SAMPLES_MAX); i++) {
 		const struct alert_sample *s = &m->samples[i];
+		const char *name = s->error_name ? s->error_name : s->status;
 		const struct pair parts[] = {
-			{ i > 0 ? "; sandbox " : "sandbox ", s->sandbox_id ? s->sandbox_id : "?" },
+			{ i > 0 ? "; " : "", NULL },
+			{ s->sandbox_id ? "sandbox " : "", s->sandbox_id },
 			{ s->execution_id ? ", execution " : "", s->execution_id },
-			{ s->error_name ? ": "
-			  : s->status	? ": "
-					: "",
-			  s->error_name ? s->error_name : s->status },
+			{ name && s->sandbox_id ? ": " : "", name },
 			{ s->error_value ? ": " : "", s->error_value },
 		};
 		for (size_t k = 0; r == 0 && k < ARRAY_SIZE(parts); k++) {

@@ -57,15 +57,21 @@ static const char *heading_of(enum alert_state state)
 	return "";
 }
 
+static int append_code(struct buffer *b, const char *text, size_t max)
+{
+	int r = buffer_append_text(b, "`");
+	if (r == 0)
+		r = alert_payload_text_append(b, text, max, ALERT_PAYLOAD_TEXT_CODE);
+	return r < 0 ? r : buffer_append_text(b, "`");
+}
+
 /* "*label* `value`", if there is a value. */
 static int append_pair(struct buffer *b, const char *label, const char *value, size_t max)
 {
 	if (!value || !*value)
 		return 0;
-	int r = buffer_appendf(b, "%s*%s* `", b->len > 0 ? "  " : "", label);
-	if (r == 0)
-		r = alert_payload_text_append(b, value, max, ALERT_PAYLOAD_TEXT_CODE);
-	return r < 0 ? r : buffer_append_text(b, "`");
+	int r = buffer_appendf(b, "%s*%s* ", b->len > 0 ? "  " : "", label);
+	return r < 0 ? r : append_code(b, value, max);
 }
 
 static int compose_header(const struct alert_message *m, struct buffer *b)
@@ -116,21 +122,24 @@ static int compose_figures(const struct alert_message *m, struct buffer *b)
 static int compose_sample(const struct alert_sample *s, struct buffer *b)
 {
 	CLEANUP(buffer_finish) struct buffer ids = BUFFER_INIT(TEXT_MAX_BYTES);
+	char at[CLOCK_TEXT_MAX];
 	const char *name = s->error_name && *s->error_name ? s->error_name : s->status;
-	int r = buffer_append_text(b, b->len > 0 ? "\n• *" : "• *");
+	int r = buffer_append_text(b, b->len > 0 ? "\n• " : "• ");
 
+	/* As code: it cannot pass for one of our labels, nor begin a block that hides the next. */
 	if (r == 0)
-		r = alert_payload_text_append(b, name ? name : "event", NAME_UNITS,
-					      ALERT_PAYLOAD_TEXT_MRKDWN);
-	if (r == 0)
-		r = buffer_append_text(b, "* ");
-	if (r == 0)
-		r = alert_payload_text_append(b, s->error_value, ERROR_UNITS,
-					      ALERT_PAYLOAD_TEXT_MRKDWN);
+		r = append_code(b, name && *name ? name : "event", NAME_UNITS);
+	if (r == 0 && s->error_value && *s->error_value) {
+		r = buffer_append_text(b, " ");
+		if (r == 0)
+			r = append_code(b, s->error_value, ERROR_UNITS);
+	}
 	if (r == 0)
 		r = append_pair(&ids, "sandbox", s->sandbox_id, ID_UNITS);
 	if (r == 0)
 		r = append_pair(&ids, "execution", s->execution_id, ID_UNITS);
+	if (r == 0 && s->time_unix_ms > 0)
+		r = append_pair(&ids, "at", clock_format_ms(s->time_unix_ms, at), ID_UNITS);
 	if (r == 0 && ids.len > 0)
 		r = buffer_appendf(b, "\n    %s", ids.data);
 	return r;

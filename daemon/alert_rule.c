@@ -128,6 +128,7 @@ static void begin(struct alert_track *track, int64_t count, int64_t now_ms)
 	track->since_ms = now_ms;
 	track->count = track->total = count;
 	track->told = 0;
+	track->notified_ms = 0;
 }
 
 /* Counts in windows that begin with an event: min_count of them make it fire. */
@@ -188,7 +189,7 @@ enum alert_step alert_rule_measured(const struct alert_rule *rule, struct alert_
 		begin(track, count, now_ms);
 		return ALERT_STEP_FIRE;
 	}
-	track->total = base_max_i64(track->total, count);
+	track->total = count;
 	track->count = base_max_i64(0, track->total - track->told);
 	return is_due_again(rule, track, now_ms) ? ALERT_STEP_REPEAT : ALERT_STEP_NONE;
 }
@@ -201,7 +202,7 @@ void alert_rule_told(struct alert_track *track, enum alert_step step, int64_t no
 	if (step != ALERT_STEP_RESOLVE)
 		return;
 	track->firing = track->acked = false;
-	track->total = track->told = track->window_count = 0;
+	track->told = track->window_count = 0;
 }
 
 int64_t alert_rule_backoff_ms(int64_t attempts, uint32_t random)

@@ -86,9 +86,11 @@ static const char *code_in(const struct delivery *d, const struct buffer *body,
 	return buf;
 }
 
-static bool is_temporary(unsigned int status)
+/* It will never take this one, and might take the next. What else an answer says is wrong is wrong
+ * with the target or on the way to it: somebody will put that right. */
+static bool is_about_this_one(unsigned int status)
 {
-	return status == 408 || status == 425 || status == 429 || status >= 500;
+	return status == 400 || status == 413 || status == 422;
 }
 
 static void judge(const struct delivery *d, const struct http_client_answer *answer)
@@ -104,7 +106,7 @@ static void judge(const struct delivery *d, const struct http_client_answer *ans
 		endpoint[0] = '\0';
 	if (code_in(d, &answer->body, code)[0])
 		hint = code;
-	bool temporary = is_temporary(answer->status);
+	bool temporary = !is_about_this_one(answer->status);
 	conclude(d, temporary ? NOTIFY_TEMPORARY : NOTIFY_PERMANENT, "%.80s answered %u%s%s",
 		 endpoint, answer->status, *hint ? ": " : "", hint);
 	if (temporary)

@@ -108,7 +108,7 @@ static int take_for(struct alerter *a, struct storage *s, const struct config_no
 	int64_t due_ms;
 	int r = storage_outbox_take(s, notify->name, now_ms, notice);
 	if (r == 1) {
-		r = alert_parcel_new(notice, a->instance, &slot->parcel);
+		r = alert_parcel_new(notice, a->config, a->instance, &slot->parcel);
 		slot->target = &notify->target;
 		return r;
 	}

@@ -12,13 +12,15 @@
 #define LEVEL_DIMS(row)                                                                            \
 	" LEFT JOIN template m ON m.template_key = " row ".template_key"                           \
 	" LEFT JOIN team t ON t.team_key = " row ".team_key "
-#define RUNAWAY                                                                                    \
-	"SELECT coalesce(r.template_key, 0), " LEVEL_OF                                            \
-	"1, 0, ?2 / 1000.0 - r.time_s, s.sandbox_id, r.run_id, r.time_s * 1000 FROM run r"         \
+#define RUNAWAY(past, lasts)                                                                       \
+	"SELECT coalesce(r.template_key, 0), " LEVEL_OF "1, " past ", " lasts                      \
+	", s.sandbox_id, r.run_id, r.time_s * 1000 FROM run r"                                     \
 	" JOIN sandbox s ON s.sandbox_key = r.sandbox_key"                                         \
 	" LEFT JOIN run_traits z ON z.traits_key = r.traits_key"                                   \
 	" LEFT JOIN template m ON m.template_key = r.template_key"                                 \
 	" LEFT JOIN team t ON t.team_key = z.team_key "
+#define RUNNING RUNAWAY("0", "?2 / 1000.0 - r.time_s")
+#define OVERDUE RUNAWAY("1", "r.ended_after_ms / 1000.0")
 
 static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 #define TEXT(sql) [(sql)-SQL_ALERT_FIRST]
@@ -47,8 +49,8 @@ static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 		"b" LEVEL_DIMS(
 			"b") "WHERE b.time_s * 1000 + 10000 > ?1 AND b.time_s > ?1 / 1000 - 20"
 			     " AND ?2 > 0 GROUP BY b.template_key, b.team_key",
-	TEXT(SQL_ALERT_RUNAWAYS) = RUNAWAY
-	"WHERE r.end_kind = 0 AND r.time_s IS NOT NULL AND r.time_s <= ?1 / 1000 UNION ALL " RUNAWAY
+	TEXT(SQL_ALERT_RUNAWAYS) = RUNNING
+	"WHERE r.end_kind = 0 AND r.time_s IS NOT NULL AND r.time_s <= ?1 / 1000 UNION ALL " OVERDUE
 	/* Ended by the clock only. A moment's grace: the event is on its way. */
 	"WHERE r.end_kind IN (4, 5) AND r.time_s + r.ended_after_ms / 1000"
 	" BETWEEN ?2 / 1000 - 86400 AND ?2 / 1000 - 60"
@@ -64,17 +66,25 @@ static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 			     " / max(1, r.accrued_ms)), NULL, NULL, NULL FROM running r"
 			     " LEFT JOIN template m ON m.template_id = r.template_id"
 			     " WHERE r.accrued_cost_usd IS NOT NULL",
+	/* Of all together what counts is when one came, however old it was; tests do not count. */
 	TEXT(SQL_ALERT_LAST_EVENTS) =
 		"SELECT x.template_key, m.template_id, m.alias, NULL, 0, 0, NULL, NULL, NULL,"
 		" x.last_event_ms FROM template_total x"
-		" LEFT JOIN template m ON m.template_key = x.template_key WHERE ?1 = ?1 AND ?2 > 0",
+		" LEFT JOIN template m ON m.template_key = x.template_key WHERE ?1 = ?1 AND ?2 > 0"
+		" UNION ALL SELECT 0, NULL, NULL, NULL, 0, 0, NULL, NULL, NULL,"
+		" max(e.time_s * 1000 + e.received_delta_ms) FROM (SELECT time_s,"
+		" received_delta_ms, traits_key FROM event ORDER BY seq DESC LIMIT 256) e"
+		" JOIN event_traits t ON t.traits_key = e.traits_key"
+		" JOIN event_type y ON y.type_key = t.type_key WHERE y.kind <> 8",
 	TEXT(SQL_ALERT_REJECTIONS) =
 		"SELECT 0, NULL, NULL, NULL, j.id, 0, NULL, j.reason,"
-		" (SELECT name FROM source WHERE source_key = j.source_key), j.received_ms"
+		" 'source ' || (SELECT name FROM source WHERE source_key = j.source_key)"
+		" || ', from ' || j.remote_addr, j.received_ms"
 		" FROM rejection j WHERE j.id > ?1 AND ?2 > 0 ORDER BY j.id LIMIT 500",
 	TEXT(SQL_ALERT_QUARANTINED) =
 		"SELECT 0, NULL, NULL, NULL, q.id, 0, NULL, q.reason,"
-		" (SELECT name FROM source WHERE source_key = q.source_key), q.received_ms"
+		" 'source ' || (SELECT name FROM source WHERE source_key = q.source_key)"
+		" || ': ' || q.detail, q.received_ms"
 		" FROM quarantined_body q WHERE q.id > ?1 AND ?2 > 0 ORDER BY q.id LIMIT 500",
 
 	TEXT(SQL_ALERT_ACK) = "UPDATE alert SET acked = 1 WHERE rule = ? AND firing = 1",
@@ -126,6 +136,10 @@ static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 		"SELECT min(o.next_ms) FROM outbox o WHERE o.status = 0 AND o.target = ?1"
 		" AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.status = 0"
 		" AND e.target = o.target AND e.rule = o.rule AND e.id < o.id)",
+	TEXT(SQL_OUTBOX_TOLD) =
+		"SELECT DISTINCT o.target FROM notification n JOIN outbox o ON o.id = n.id"
+		" WHERE n.template_key = ?1 AND n.made_ms / 1000 >= ?2 / 1000 AND n.made_ms >= ?2"
+		" AND n.rule = ?3 AND n.part = ?4 AND n.state IN (0, 1)",
 	TEXT(SQL_OUTBOX_REPORT) =
 		"UPDATE outbox SET status = ?1, next_ms = iif(?1 = 0, ?2, next_ms),"
 		" sent_ms = iif(?1 = 1, ?2, sent_ms), error = ?3 WHERE id = ?4 AND target = ?5",

@@ -95,6 +95,21 @@ int storage_outbox_seal(struct storage *s, int64_t id, const struct storage_aler
 	return r < 0 ? r : storage_sqlite_run(s, statement);
 }
 
+int storage_outbox_told(struct storage *s, const struct storage_alert *alert,
+			void (*fn)(void *ctx, const char *target), void *ctx)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_OUTBOX_TOLD);
+	int r = storage_sqlite_bind(s, statement, "iici", alert->template_key,
+				    alert->track.since_ms, alert->rule, (int64_t)alert->part);
+	while (r == 0 && (r = storage_sqlite_step(s, statement)) == 1) {
+		fn(ctx, (const char *)sqlite3_column_text(statement, 0));
+		r = 0;
+	}
+	if (statement)
+		(void)sqlite3_reset(statement);
+	return r;
+}
+
 /* Sending --------------------------------------------------------------------- */
 
 static void read_notice(sqlite3_stmt *statement, struct storage_notice *ret)

@@ -48,16 +48,18 @@ MUST_CHECK int alert_test(struct storage *s, const struct config *config, const 
 #define ALERT_GATHER_MS 500
 MUST_CHECK int alert_seal(struct storage *s, int64_t now_ms);
 
-/* A notice as a message; free it with alert_parcel_free. The message points into the parcel. */
+/* A notice as a message; free it with alert_parcel_free. The message points into the parcel. Of the
+ * configuration, rules as they are now. */
 struct alert_parcel {
 	struct storage_notice notice;
 	struct alert_message message;
 	struct alert_sample samples[ALERT_SAMPLES_MAX];
 	struct json_doc *doc;
+	int64_t from_ms; /* the earliest of what the samples are about */
 	char summary[512], query[256];
 };
-MUST_CHECK int alert_parcel_new(const struct storage_notice *notice, const char *instance,
-				struct alert_parcel **ret);
+MUST_CHECK int alert_parcel_new(const struct storage_notice *notice, const struct config *config,
+				const char *instance, struct alert_parcel **ret);
 void alert_parcel_free(struct alert_parcel *p);
 
 /* Since start, and as things stand. Any thread. */

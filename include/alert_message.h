@@ -28,6 +28,7 @@ struct alert_message {
 	const char *on; /* execution_failed, budget, … */
 	const char *severity;
 	const char *template; /* alias or id; NULL: not about one template */
+	const char *period; /* of a budget: daily, monthly; NULL: no budget */
 	enum alert_state state;
 	const char *summary; /* one line for people */
 	const char *query; /* how to see the rest: an e2b-hookctl command line; NULL: none */

@@ -68,10 +68,14 @@ uint64_t alert_rule_identity(const struct alert_rule *rule, const struct event *
 
 struct alert_track {
 	bool firing, acked; /* acked: not repeated, until it has resolved */
-	int64_t since_ms, last_ms, notified_ms; /* last: occurred, or was over its limit */
-	int64_t count, total; /* since the last notification; since it began to fire */
+	/* last: occurred, or was over its limit; notified 0: nobody was told that it fires */
+	int64_t since_ms, last_ms, notified_ms;
+	/* Events since the last notification; since it began to fire. Of a level: how many more it
+	 * is about than was told; how many now. */
+	int64_t count, total;
 	int64_t told; /* of total, at the last notification */
-	int64_t window_ms, window_count; /* where the window began that min_count counts in */
+	/* Where the window began that min_count counts in; of silence: since when nothing came. */
+	int64_t window_ms, window_count;
 };
 
 enum alert_step { ALERT_STEP_NONE, ALERT_STEP_FIRE, ALERT_STEP_REPEAT, ALERT_STEP_RESOLVE };
@@ -86,7 +90,7 @@ enum alert_step alert_rule_passed(const struct alert_rule *rule, const struct al
 /* A level was looked at: FIRE, REPEAT, RESOLVE or NONE. */
 enum alert_step alert_rule_measured(const struct alert_rule *rule, struct alert_track *track,
 				    bool is_over, int64_t count, int64_t now_ms);
-/* A notification about it was made (or would have been, but for silence). */
+/* A notification about it was made; or it is over, which may concern nobody. */
 void alert_rule_told(struct alert_track *track, enum alert_step step, int64_t now_ms);
 
 /* How long to wait before the next attempt, the nth having failed: exponential, with the jitter

@@ -18,8 +18,8 @@
 
 /* Sends and waits, at most target->timeout_ms (and, for a command that does not go, two seconds).
  * `stop` (may be NULL) set from elsewhere makes it return NOTIFY_TEMPORARY within 200 ms.
- * NOTIFY_TEMPORARY: worth another try (no answer, 408, 425, 429, 5xx, a command that failed);
- * NOTIFY_PERMANENT: the target will not take it (other answers; redirects are not followed). Any
- * thread. */
+ * NOTIFY_TEMPORARY: worth another try (no answer, any that is not below, redirects, which are not
+ * followed, a command that failed); NOTIFY_PERMANENT: the target will not take this one (400, 413,
+ * 422; a command says so). Any thread. */
 void alert_target_send(const struct notify_target *target, const struct alert_message *message,
 		       const atomic_bool *stop, struct notify_result *ret);

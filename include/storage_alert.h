@@ -63,10 +63,12 @@ MUST_CHECK int storage_alert_add(struct storage *s, int64_t time_s, int64_t temp
 
 enum storage_measure {
 	STORAGE_MEASURE_RATES, /* since_ms: n of them, failed */
-	STORAGE_MEASURE_RUNAWAYS, /* started before since_ms: value seconds, sandbox_id, run_id */
+	/* Started before since_ms, or (failed 1) past its timeout, then value is how long it
+	 * was to last: value seconds, sandbox_id, run_id. */
+	STORAGE_MEASURE_RUNAWAYS,
 	STORAGE_MEASURE_COSTS, /* from since_ms, settled and accrued: value USD */
 	STORAGE_MEASURE_LAST_EVENTS, /* time_ms of the last of each template */
-	STORAGE_MEASURE_REJECTIONS, /* behind row since_ms: n is the row; reason, source */
+	STORAGE_MEASURE_REJECTIONS, /* behind row since_ms: n is the row; reason, whence */
 	STORAGE_MEASURE_QUARANTINED,
 };
 
@@ -76,7 +78,7 @@ struct storage_level {
 	struct span template_id, template_alias, team_id;
 	int64_t n, failed, time_ms;
 	double value;
-	struct span sandbox_id, run_id; /* rejections, quarantined: reason, source */
+	struct span sandbox_id, run_id; /* rejections, quarantined: reason, whence or what */
 };
 typedef int (*storage_level_fn)(void *ctx, const struct storage_level *level);
 MUST_CHECK int storage_alert_measure(struct storage *s, enum storage_measure what, int64_t since_ms,
@@ -97,6 +99,9 @@ struct storage_post {
 };
 MUST_CHECK int storage_outbox_post(struct storage *s, const struct storage_post *post,
 				   int64_t *ret_id);
+/* The targets that were told that it fires, since it began to. */
+MUST_CHECK int storage_outbox_told(struct storage *s, const struct storage_alert *alert,
+				   void (*fn)(void *ctx, const char *target), void *ctx);
 /* The first notification that gathers and was made by then: 1 with its alert's key, or 0. */
 MUST_CHECK int storage_outbox_gathering(struct storage *s, int64_t until_ms, int64_t *ret_id,
 					int64_t *ret_alert_key);

@@ -7,6 +7,8 @@
 
 #include "clock.h"
 
+#include <math.h>
+
 #define RULES                                                                                      \
 	"[source e2b]\npath = /e2b\n[template tpl-a]\nalias = nice\nvcpu = 2\nmemory_mb = 512\n"   \
 	"[notify ops]\nkind = webhook\nurl = http://127.0.0.1:1/\n"                                \
@@ -96,7 +98,7 @@ static void gathers_what_comes_with_the_first_and_tells_it_once(void **state)
 	now_ms = clock_unix_ms() + ALERT_GATHER_MS;
 	assert_int_equal(take(w, "ops", now_ms, n), 1);
 	struct alert_parcel *p;
-	assert_int_equal(alert_parcel_new(n, "here", &p), 0);
+	assert_int_equal(alert_parcel_new(n, w->config, "here", &p), 0);
 	assert_string_equal(p->message.summary, "6 executions failed in tpl-a");
 	assert_int_equal(p->message.count, 6);
 	assert_int_equal(p->message.total, 6);
@@ -238,7 +240,143 @@ static void forgets_what_rules_that_are_gone_knew(void **state)
 	CLEANUP_FREE struct storage_notice *n = malloc(sizeof(*n));
 	assert_int_equal(take(w, "ops", clock_unix_ms() + 1000, n), 1);
 	assert_int_equal(n->alert.track.count, 1);
+	report(w, n, STORAGE_SENT, clock_unix_ms());
+	/* And who was told that it fires is told that it ends. */
+	struct alert_parcel *p;
+	assert_int_equal(take(w, "ops", clock_unix_ms() + 1000, n), 1);
+	assert_int_equal(n->state, ALERT_RESOLVED);
+	assert_int_equal(alert_parcel_new(n, without, "here", &p), 0);
+	assert_string_equal(p->message.summary,
+			    "its rule is not in the configuration any more, so this alert ends");
+	assert_string_equal(p->message.severity, "warning");
+	alert_parcel_free(p);
+	expect_rows(w, "SELECT state, target FROM notifications ORDER BY id, target",
+		    "firing|ops\nfiring|pager\nresolved|ops\nresolved|pager");
 	config_unref(without);
+}
+
+static void tells_the_end_to_whom_the_rule_names_no_more(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, FAILED);
+	int64_t now_ms = clock_unix_ms();
+	tell_failure(w, "x1", now_ms);
+	(void)fold_all(w);
+	/* Nor does its severity change meanwhile: to Alertmanager it would be another alert. */
+	struct config *changed = load_config(
+		RULES "[notify new]\nkind = webhook\nurl = http://127.0.0.1:1/\n"
+		      "[alert failed]\non = execution_failed\nnotify = new\nseverity = critical\n");
+	alert_set_config(a, changed);
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(alert_seal(w->s, now_ms + 1000), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+	tell_failure(w, "x2", now_ms);
+	(void)fold_all(w);
+	assert_int_equal(alert_tick(a, now_ms + 3600000), 0);
+	expect_rows(w, "SELECT target FROM notifications WHERE state = 'resolved' ORDER BY target",
+		    "new\nops\npager");
+	expect_rows(w, "SELECT state, severity, total FROM alerts", "resolved|warning|2");
+	config_unref(changed);
+}
+
+/* What the notification of a track says, and the query it gives, as if it were told now. */
+static struct alert_parcel *say(struct world *w, struct storage_notice *n, enum alert_on on,
+				double value, double threshold)
+{
+	struct alert_parcel *p;
+	n->alert.on = on;
+	n->alert.value = value;
+	n->threshold = threshold;
+	assert_int_equal(alert_parcel_new(n, w->config, "here", &p), 0);
+	return p;
+}
+
+static void expect_words(struct world *w, struct storage_notice *n, enum alert_on on, double value,
+			 double threshold, const char *summary, const char *query)
+{
+	struct alert_parcel *p = say(w, n, on, value, threshold);
+	assert_string_equal(p->message.summary, summary);
+	assert_string_equal(p->message.query, query);
+	alert_parcel_free(p);
+}
+
+static void says_what_is_wrong_and_gives_a_query_that_shows_it(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, RULES "[alert rule]\non = failure_rate\nthreshold = 0.2\n"
+					  "window = 15m\nnotify = ops\n");
+	CLEANUP_FREE struct storage_notice *n = calloc(1, sizeof(*n));
+	*n = (struct storage_notice) { .alert = { .rule = "rule",
+						  .track = { .count = 3, .total = 3 } },
+				       .state = ALERT_FIRING,
+				       .template_id = "tpl-a",
+				       .template_name = "nice" };
+	n->starts_ms = INT64_C(1795194000500); /* 2026-11-20T17:00:00.500Z */
+	n->made_ms = INT64_C(1795194001000);
+	/* Two that came late, of which one had begun long before. */
+	(void)strcpy(n->alert.samples, "{\"seq\":1,\"time\":1795193400000},"
+				       "{\"seq\":2,\"time\":1795193460000,\"from\":1795190400000}");
+	expect_words(w, n, ALERT_ON_EXECUTION_FAILED, (double)NAN, (double)NAN,
+		     "3 executions failed in nice",
+		     "e2b-hookctl failures --since 2026-11-20T15:59:00.000Z --template tpl-a");
+	expect_words(w, n, ALERT_ON_UNKNOWN_TEMPLATE, (double)NAN, (double)NAN,
+		     "3 events of a template that is not configured: nice",
+		     "e2b-hookctl events --since 2026-11-20T15:59:00.000Z --template tpl-a");
+	n->alert.samples[0] = '\0';
+	expect_words(w, n, ALERT_ON_FAILURE_RATE, 0.75, 0.2,
+		     "75.0 % of executions fail in nice, the limit is 20.0 %",
+		     "e2b-hookctl failures --since 2026-11-20T16:44:00.000Z --template tpl-a");
+	n->alert.part = STORAGE_ALERT_MONTHLY;
+	expect_words(w, n, ALERT_ON_BUDGET, 12, 10,
+		     "12.00 USD spent this month in nice, the budget is 10.00 USD",
+		     "e2b-hookctl costs --by template --since 2026-11-01T00:00:00.000Z"
+		     " --template tpl-a");
+	n->alert.part = STORAGE_ALERT_WHOLE;
+	expect_words(w, n, ALERT_ON_RUNAWAY, 9000, 3600,
+		     "3 runs last too long in nice: the longest 2.5 h, the limit is 60 min",
+		     "e2b-hookctl running --until 2026-11-20T16:00:01.000Z --template tpl-a");
+	n->alert.track.total = 1;
+	(void)strcpy(n->alert.samples, "{\"seq\":0,\"time\":1795193400000}");
+	expect_words(w, n, ALERT_ON_RUNAWAY, 600, 3600,
+		     "1 run in nice is past its timeout, and nobody told of its end",
+		     "e2b-hookctl runs --since 2026-11-20T16:49:00.000Z --template tpl-a");
+}
+
+/* Both runs are told; once one has ended, only the other. */
+static void counts_the_runaways_of_now(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, RULES "[alert long]\non = runaway\nmax_run = 10m\nrepeat = 1m\n"
+					  "notify = ops\n");
+	CLEANUP_FREE struct storage_notice *n = malloc(sizeof(*n));
+	char at[CLOCK_TEXT_MAX], now[CLOCK_TEXT_MAX];
+	int64_t now_ms = clock_unix_ms();
+	(void)clock_format_ms(now_ms - 1200000, at);
+	(void)clock_format_ms(now_ms, now);
+	struct told t = { .id = "a",
+			  .type = "sandbox.created",
+			  .time = at,
+			  .sandbox = "sb1",
+			  .run = "run1",
+			  .template = "tpl-a",
+			  .in_2100 = true };
+	tell(w, t);
+	t.id = "b", t.sandbox = "sb2", t.run = "run2";
+	tell(w, t);
+	(void)fold_all(w);
+	assert_int_equal(alert_tick(a, now_ms), 0);
+	assert_int_equal(take(w, "ops", now_ms, n), 1);
+	assert_int_equal(n->alert.track.total, 2);
+	assert_non_null(strstr(n->alert.samples, "\"status\":\"running\""));
+	report(w, n, STORAGE_SENT, now_ms);
+	t.id = "c", t.type = "sandbox.killed", t.time = now;
+	tell(w, t);
+	(void)fold_all(w);
+	alert_set_config(a, w->config); /* looks at once */
+	assert_int_equal(alert_tick(a, now_ms + 60000), 0);
+	assert_int_equal(take(w, "ops", now_ms + 60000, n), 1);
+	assert_int_equal(n->state, ALERT_REPEAT);
+	assert_int_equal(n->alert.track.total, 1);
 }
 
 static void gives_up_after_a_day_and_tries_again_on_request(void **state)
@@ -260,6 +398,63 @@ static void gives_up_after_a_day_and_tries_again_on_request(void **state)
 		"ops|waiting\npager|failed");
 }
 
+/* However long ago that was. */
+static void says_that_a_run_is_past_its_timeout(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a =
+		begin_alerts(w, RULES "[alert long]\non = runaway\nmax_run = 1h\nnotify = ops\n");
+	CLEANUP_FREE struct storage_notice *n = malloc(sizeof(*n));
+	char from[CLOCK_TEXT_MAX], to[CLOCK_TEXT_MAX], data[128];
+	int64_t now_ms = clock_unix_ms();
+	(void)clock_format_ms(now_ms - 7200000, from);
+	(void)clock_format_ms(now_ms - 6000000, to);
+	(void)snprintf(data, sizeof(data), "{\"set_timeout\":\"%s\"}", to);
+	struct told t = { .id = "a",
+			  .type = "sandbox.created",
+			  .time = from,
+			  .sandbox = "sb1",
+			  .run = "run1",
+			  .template = "tpl-a",
+			  .in_2100 = true };
+	tell(w, t);
+	t.id = "b", t.type = "sandbox.updated", t.data = data;
+	tell(w, t);
+	(void)fold_all(w);
+	(void)fold_all(w);
+	assert_int_equal(alert_tick(a, now_ms), 0);
+	assert_int_equal(take(w, "ops", now_ms, n), 1);
+	struct alert_parcel *p;
+	assert_int_equal(alert_parcel_new(n, w->config, "here", &p), 0);
+	assert_string_equal(p->message.summary,
+			    "1 run in tpl-a is past its timeout, and nobody told of its end");
+	assert_string_equal(p->message.samples[0].status, "past its timeout");
+	assert_float_equal(p->message.value, 1200, 1.5);
+	alert_parcel_free(p);
+}
+
+static void look_again(struct world *w, struct alert *a, int64_t from_ms, int64_t to_ms)
+{
+	for (int64_t at_ms = from_ms; at_ms <= to_ms; at_ms += 20000) {
+		alert_set_config(a, w->config); /* looks at once */
+		assert_int_equal(alert_tick(a, at_ms), 0);
+	}
+}
+
+static void counts_silence_over_pauses_but_not_the_pauses(void **state)
+{
+	struct world *w = *state;
+	ALERTS *a =
+		begin_alerts(w, RULES "[alert quiet]\non = silence\nquiet = 1h\nnotify = ops\n");
+	const int64_t t0_ms = clock_unix_ms(), minute_ms = 60000;
+	look_again(w, a, t0_ms, t0_ms + 40 * minute_ms);
+	/* Down for half an hour: of an hour forty minutes were watched. */
+	look_again(w, a, t0_ms + 70 * minute_ms, t0_ms + 89 * minute_ms);
+	expect_rows(w, "SELECT count(*) FROM notifications", "0");
+	look_again(w, a, t0_ms + 89 * minute_ms, t0_ms + 91 * minute_ms);
+	expect_rows(w, "SELECT state FROM notifications", "firing");
+}
+
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, begin_store, end_world)
 
 int main(void)
@@ -271,6 +466,11 @@ int main(void)
 		STORE_TEST(begins_where_the_store_stands_after_a_restore),
 		STORE_TEST(says_when_the_day_of_a_budget_is_over),
 		STORE_TEST(forgets_what_rules_that_are_gone_knew),
+		STORE_TEST(tells_the_end_to_whom_the_rule_names_no_more),
+		STORE_TEST(says_what_is_wrong_and_gives_a_query_that_shows_it),
+		STORE_TEST(counts_the_runaways_of_now),
+		STORE_TEST(says_that_a_run_is_past_its_timeout),
+		STORE_TEST(counts_silence_over_pauses_but_not_the_pauses),
 		STORE_TEST(gives_up_after_a_day_and_tries_again_on_request),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

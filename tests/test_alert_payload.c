@@ -80,7 +80,7 @@ static void a_webhook_is_the_documented_json(void **state)
 	       "{\"type\":\"alert.repeat\",\"timestamp\":\"2025-11-22T10:00:01.500Z\",\"data\":{"
 	       "\"id\":\"n-1\",\"state\":\"repeat\",\"rule\":\"failures\",\"on\":\"execution_"
 	       "failed\","
-	       "\"severity\":\"critical\",\"template\":\"ml\","
+	       "\"severity\":\"critical\",\"template\":\"ml\",\"period\":null,"
 	       "\"summary\":\"2 executions of ml failed\",\"query\":\"e2b-hookctl failures\","
 	       "\"instance\":\"host\",\"starts_at\":\"2025-11-22T10:00:00.000Z\",\"ends_at\":null,"
 	       "\"count\":2,\"total\":12,\"value\":0.25,\"threshold\":null,\"unit\":\"ratio\","
@@ -108,8 +108,9 @@ static void slack_gets_blocks_and_a_fallback_text(void **state)
 	       "\"text\":\"*severity* `critical`  *template* `ml`  *count* `2`  *in all* `12`  "
 	       "*value* `25 %`  *since* `2025-11-22T10:00:00.000Z`\"}},"
 	       "{\"type\":\"section\",\"text\":{\"type\":\"mrkdwn\",\"verbatim\":true,"
-	       "\"text\":\"• *ValueError* a &lt; b &amp; `c`\\n"
-	       "    *sandbox* `sb-1`  *execution* `ex-1`\\n… and 1 more\"}},"
+	       "\"text\":\"• `ValueError` `a &lt; b &amp; 'c'`\\n"
+	       "    *sandbox* `sb-1`  *execution* `ex-1`  "
+	       "*at* `2025-11-22T10:00:00.250Z`\\n… and 1 more\"}},"
 	       "{\"type\":\"context\",\"elements\":[{\"type\":\"mrkdwn\",\"verbatim\":true,"
 	       "\"text\":\"*look further* `e2b-hookctl failures`  *from* `host`  *id* "
 	       "`n-1`\"}]}]}");
@@ -188,14 +189,38 @@ static void render_everywhere(const char *text)
 		samples[i] = (struct alert_sample) { INT64_MIN, INT64_MAX, text, text, text,
 						     text,	text,	   text, text };
 	struct alert_message m = {
-		text, text, text, text, text, ALERT_FIRING, text,    text,
-		0,    0,    0,	  1,	1,    INFINITY,	    -1e-300, text,
+		text, text, text, text, text, text,	ALERT_FIRING, text, text,
+		0,    0,    0,	  1,	1,    INFINITY, -1e-300,      text,
 	};
 	m.samples = samples;
 	m.n_samples = ARRAY_SIZE(samples);
 	m.instance = text;
 	for (size_t i = 0; i < ARRAY_SIZE(forms); i++)
 		json_doc_free(read_back(forms[i], &m));
+}
+
+/* Alertmanager takes alerts of the same labels for one. */
+static void the_budgets_of_a_rule_are_two_alerts(void **state)
+{
+	struct alert_message m = message_of(ALERT_FIRING);
+	m.period = "daily";
+	CLEANUP(buffer_finish) struct buffer b = BUFFER_INIT(ALERT_PAYLOAD_MAX);
+	assert_int_equal(alert_payload_alertmanager(&m, &b), 0);
+	assert_non_null(strstr(b.data, "\"template\":\"ml\",\"period\":\"daily\"}"));
+}
+
+/* A delivery that was rejected has no sandbox. */
+static void a_sample_without_a_sandbox_is_told_by_its_reason(void **state)
+{
+	struct alert_sample sample = { .status = "signature_wrong",
+				       .error_value = "source e2b, from 10.0.0.1" };
+	struct alert_message m = message_of(ALERT_FIRING);
+	CLEANUP(buffer_finish) struct buffer b = BUFFER_INIT(ALERT_PAYLOAD_MAX);
+	m.samples = &sample;
+	m.n_samples = 1;
+	assert_int_equal(alert_payload_alertmanager(&m, &b), 0);
+	assert_non_null(
+		strstr(b.data, "\"description\":\"signature_wrong: source e2b, from 10.0.0.1\""));
 }
 
 static void hostile_texts_stay_inside_one_document(void **state)
@@ -289,6 +314,8 @@ int main(void)
 		cmocka_unit_test(alertmanager_gets_one_alert_that_holds_for_a_day_and_an_hour),
 		cmocka_unit_test(an_alert_keeps_its_labels_until_it_is_resolved),
 		cmocka_unit_test(an_alert_never_ends_before_it_starts),
+		cmocka_unit_test(the_budgets_of_a_rule_are_two_alerts),
+		cmocka_unit_test(a_sample_without_a_sandbox_is_told_by_its_reason),
 		cmocka_unit_test(hostile_texts_stay_inside_one_document),
 		cmocka_unit_test(the_largest_texts_fit),
 		cmocka_unit_test(what_is_not_known_is_left_out_or_null),

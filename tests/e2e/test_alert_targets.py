@@ -157,8 +157,9 @@ class TestOutcomes(Temporary):
                              ["/api/v2/alerts"] * 4 + ["/prefix/api/v2/alerts"])
 
     def test_an_answer_decides_whether_it_is_tried_again(self):
-        cases = {200: "sent", 202: "sent", 204: "sent", 299: "sent", 301: "permanent", 307: "permanent", 400: "permanent",
-                 401: "permanent", 403: "permanent", 404: "permanent", 410: "permanent", 422: "permanent", 408: "temporary",
+        cases = {200: "sent", 202: "sent", 204: "sent", 299: "sent", 301: "temporary", 307: "temporary", 400: "permanent",
+                 401: "temporary", 403: "temporary", 404: "temporary", 410: "temporary", 413: "permanent", 422: "permanent",
+                 408: "temporary",
                  425: "temporary", 429: "temporary", 500: "temporary", 502: "temporary", 503: "temporary", 504: "temporary"}
         with Receiver() as receiver:
             for status, outcome in cases.items():
@@ -422,7 +423,7 @@ class TestSlack(unittest.TestCase):
     def test_slacks_word_for_an_error_is_told_and_nothing_else(self):
         with Receiver((404, {}, b"no_service")) as receiver:
             result = send("slack", receiver.url + "/services/s3cr3t")
-            self.assertEqual((result.outcome, result.reason), ("permanent", f"{receiver.url} answered 404: no_service"))
+            self.assertEqual((result.outcome, result.reason), ("temporary", f"{receiver.url} answered 404: no_service"))
             receiver.answer = (403, {}, b"sesame")
             self.assertNotIn("sesame", send("slack", receiver.url + "/services/sesame").reason)
             receiver.answer = (403, {}, b"<b>body\n")

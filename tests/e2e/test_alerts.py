@@ -242,6 +242,50 @@ class Alerts(Case):
         daemon.post(event("created"))
         until(lambda: receiver.states()[:2] == ["firing", "resolved"], "resolved")
 
+    def test_the_query_that_is_given_shows_what_came_late(self):
+        receiver = self.receiver()
+        daemon = self.start(extra=self.one_rule(receiver))
+        late = failure(timestamp=rfc3339(time.time() - 1200), started_at=rfc3339(time.time() - 3000))
+        daemon.post(late)
+        until(lambda: receiver.taken, "the notification")
+        program, *query = receiver.taken[0]["query"].split()
+        self.assertEqual(program, "e2b-hookctl")
+        self.assertEqual([row["sandbox_id"] for row in self.ctl_rows(*query)], [late["sandbox_id"]])
+
+    def test_silence_is_not_held_off_by_reloads_and_ends_with_an_event_however_old(self):
+        receiver = self.receiver()
+        daemon = self.start(extra=self.rules({"quiet": {"on": "silence", "quiet": "2s", "notify": "ops"}}, ops=receiver.url))
+
+        def fires():
+            daemon.reload()
+            return receiver.taken
+        until(fires, "silence, between many reloads")
+        daemon.post(event("created", timestamp=rfc3339(time.time() - 600)))
+        until(lambda: receiver.states()[:2] == ["firing", "resolved"], "resolved")
+
+    def test_silence_is_not_held_off_by_restarts(self):
+        receiver = self.receiver()
+        self.home.configure(extra=self.rules({"quiet": {"on": "silence", "quiet": "5s", "notify": "ops"}}, ops=receiver.url))
+        for _ in range(9):
+            daemon = self.start()
+            with contextlib.suppress(AssertionError):
+                until(lambda: receiver.taken, "silence, over several restarts", 2 / PATIENCE)
+            self.stop(daemon)
+        self.assertEqual(receiver.states(), ["firing"])
+
+    def test_a_rule_that_is_renamed_ends_its_alert(self):
+        receiver = self.receiver()
+        daemon = self.start(extra=self.one_rule(receiver))
+        daemon.post(failure())
+        until(lambda: receiver.states() == ["firing"], "the alert")
+        rule = {"on": "execution_failed", "notify": "ops"}
+        self.home.configure(extra=self.rules({"renamed": rule}, ops=receiver.url))
+        daemon.reload()
+        until(lambda: receiver.states() == ["firing", "resolved"], "its end")
+        self.assertEqual(receiver.taken[1]["rule"], "failed")
+        daemon.post(failure())
+        until(lambda: receiver.states() == ["firing", "resolved", "firing"], "the alert of the new rule")
+
     def test_deliveries_that_are_refused_are_told(self):
         receiver = self.receiver()
         rules = {"refused": {"on": "rejected", "min_count": 3, "notify": "ops"},
@@ -259,25 +303,43 @@ class Alerts(Case):
         until(lambda: len(receiver.taken) == 4, "the third rejection")
         found = {b["rule"]: b["total"] for b in receiver.taken}
         self.assertEqual(found, {"refused": 3, "odd": 1, "new": 2, "lost": 1})
+        samples = {b["rule"]: b["samples"][0] for b in receiver.taken}
+        self.assertEqual((samples["refused"]["status"], samples["refused"]["error_value"]),
+                         ("signature_wrong", "source e2b, from 127.0.0.1"))
+        self.assertRegex(samples["odd"]["error_value"], "^source e2b: timestamp")
 
     def test_a_silenced_rule_counts_and_says_nothing(self):
         receiver = self.receiver()
         daemon = self.start(extra=self.one_rule(receiver, silenced="yes"))
         daemon.post(failure())
-        until(lambda: self.count("alerts", "state = 'firing'"), "the alert to be seen")
-        self.assertEqual(self.count("notifications"), 0)
-        self.home.configure(extra=self.one_rule(receiver, repeat="1s"))
-        daemon.reload()
         daemon.post(failure())
+        until(lambda: self.count("alerts", "state = 'firing' AND not_told = 2"), "the alert to be seen")
+        self.assertEqual(self.count("notifications"), 0)
+        self.home.configure(extra=self.one_rule(receiver))
+        daemon.reload()
         until(lambda: receiver.taken, "after the reload")
-        self.assertEqual(receiver.taken[0]["total"], 2)
+        self.assertEqual((receiver.taken[0]["state"], receiver.taken[0]["total"]), ("firing", 2))
+
+    def test_who_gets_a_target_later_is_told_what_fires(self):
+        receiver = self.receiver()
+        rule = "[alert failed]\non = execution_failed\nnotify = ops\n"
+        daemon = self.start(extra="[notify ops]\nkind = webhook\nurl =\n" + rule)
+        daemon.post(failure())
+        until(lambda: self.count("alerts", "state = 'firing'"), "the alert to be seen")
+        self.assertEqual(self.count("alerts", "notified_at IS NULL AND not_told = 1"), 1)
+        self.home.configure(extra=f"[notify ops]\nkind = webhook\nurl = {receiver.url}\n" + rule)
+        daemon.reload()
+        until(lambda: receiver.taken, "the alert, long before it is repeated")
+        self.assertEqual([(b["state"], b["count"], b["total"]) for b in receiver.taken], [("firing", 1, 1)])
+        self.assertEqual(len(receiver.taken[0]["samples"]), 1)
+        self.assertEqual(self.count("alerts", "notified_at IS NULL"), 0)
 
     def ctl_rows(self, *arguments, code=0):
         return list(csv.DictReader(io.StringIO(self.ctl(*arguments, code=code))))
 
     def test_the_tool_lists_tests_acknowledges_and_retries(self):
         receiver, gone = self.receiver(), self.receiver()
-        gone.status = 410
+        gone.status = 400
         rules = {"failed": {"on": "execution_failed", "notify": "ops, gone", "repeat": "1s"}}
         daemon = self.start(extra=self.rules(rules, ops=receiver.url, gone=gone.url) + "[notify off]\nkind = slack\n")
         self.assertEqual([r["status"] for r in self.ctl_rows("alerts", "test", "ops")], ["sent"])
