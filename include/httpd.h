@@ -26,7 +26,7 @@
 
 #define HTTPD_LOOPS_MAX 16
 #define HTTPD_LINGER_MS 2000
-#define HTTPD_MEMORY_PER_CONNECTION (16 * 1024)
+#define HTTPD_MEMORY_PER_CONNECTION (12 * 1024)
 
 struct httpd;
 struct httpd_loop;
