@@ -178,6 +178,18 @@ static void *run_loop(void *arg)
 
 /* --- starting and stopping --- */
 
+/* Its words for a connection that we chose to close, and for options of TCP on a unix socket. */
+static bool says_nothing(const char *text)
+{
+	static const char *const idle[] = { "Application reported internal error", "Setting TCP_",
+					    "Failed to push the data from buffers" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(idle); i++)
+		if (strncmp(text, idle[i], strlen(idle[i])) == 0)
+			return true;
+	return false;
+}
+
 /* What libmicrohttpd says is mostly about what clients did. */
 static void library_says(void *cls, const char *fmt, va_list args) PRINTF_LIKE(2, 0);
 
@@ -187,8 +199,7 @@ static void library_says(void *cls, const char *fmt, va_list args)
 	int len = vsnprintf(text, sizeof(text), fmt, args);
 
 	(void)cls;
-	/* Its words for a connection that we chose to close. */
-	if (len <= 0 || strncmp(text, "Application reported internal error", 35) == 0)
+	if (len <= 0 || says_nothing(text))
 		return;
 	text[strcspn(text, "\n")] = 0;
 	if (log_limit_allows(&library_log, NULL))

@@ -1,5 +1,6 @@
 #include "check.h"
 #include "config.h"
+#include "exit_code.h"
 #include "secrecy.h"
 #include "service.h"
 
@@ -59,7 +60,7 @@ static void print_help(FILE *f)
 static int usage_error(const char *what, const char *argument)
 {
 	(void)fprintf(stderr, "e2b-hookd: %s: %s\nTry: e2b-hookd --help\n", what, argument);
-	return EX_USAGE;
+	return EXIT_CODE_USAGE;
 }
 
 static const struct option_row *find_option(const char *argument, size_t *ret_name_len)

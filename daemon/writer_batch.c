@@ -149,7 +149,7 @@ static void complain_of_sync(int r)
 	if (log_limit_allows(&limit, &held_back))
 		log_line(LOG_LEVEL_ERROR, "deliveries were not stored",
 			 LOG_TEXT("error", strerror(-r)), LOG_TEXT("store", words_of(r)),
-			 LOG_NUM("lines_held_back", held_back));
+			 LOG_NUM("held_back", held_back));
 }
 
 /* Durable where nobody will look is lost, too. */

@@ -12,7 +12,7 @@ void writer_complain(struct writer *w, const char *what, int r)
 	if (log_limit_allows(&w->complaint, &held_back))
 		log_line(LOG_LEVEL_ERROR, what, LOG_TEXT("error", strerror(-r)),
 			 LOG_TEXT("store", storage_error(w->s)),
-			 LOG_NUM("lines_held_back", held_back));
+			 LOG_NUM("held_back", held_back));
 }
 
 /* Under the lock. A ledger that stands still while events wait is stuck: since when, shows here. */

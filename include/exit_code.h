@@ -1,18 +1,19 @@
-/* Exit codes of the daemon: sysexits(3), by which a service manager can tell what a restart may
- * mend. Header only.
+/* Exit codes of the daemon: those of the tool, else sysexits(3), by which a service manager can tell
+ * what a restart may mend. Header only.
  *
- *   0   stopped as asked          69  another process has the port      74  the disk failed, is
- * full 64  wrong command line        70  a fault of our own                75  another daemon has
- * the store 65  the store is corrupt,     71  the system refused threads,       77  no permission
- *       foreign or newer              memory, sockets                   78  the configuration is
- * wrong 73  the store's directory is missing
+ * 0 stopped as asked; 2 wrong command line; 65 the store is corrupt, foreign or newer; 69 another
+ * process has the port; 70 a fault of our own; 71 the system refused threads, memory, sockets;
+ * 73 the store's directory is missing; 74 the disk failed or is full; 75 another daemon has the
+ * store; 77 no permission; 78 the configuration is wrong.
  *
- * 64, 65 and 78 do not go away by themselves: RestartPreventExitStatus.
+ * 2, 65 and 78 do not go away by themselves: RestartPreventExitStatus.
  */
 #pragma once
 
 #include <errno.h>
 #include <sysexits.h>
+
+#define EXIT_CODE_USAGE 2
 
 /* Of storage_open's errors. */
 static inline int exit_code_of_store(int error)

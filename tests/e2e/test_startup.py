@@ -1,6 +1,6 @@
 """Goal: what cannot work does not start, and says in one clear line what is wrong, where, and what to do, with the exit code
 that a service manager goes by (sysexits: 78 configuration, 65 foreign, newer or corrupt store, 69 port taken, 73 no such
-directory, 75 another daemon has the store, 77 no permission, 64 command line). Nothing existing is harmed by trying.
+directory, 75 another daemon has the store, 77 no permission, 2 command line). Nothing existing is harmed by trying.
 """
 import contextlib
 import os
@@ -76,7 +76,7 @@ class Refusals(Case):
     def test_the_command_line_is_checked(self):
         for arguments in (["--nonsense"], ["-c"], ["extra"], ["--chec"]):
             run = subprocess.run([HOOKD, *arguments], capture_output=True, text=True, timeout=20)
-            self.assertEqual(run.returncode, 64, arguments)
+            self.assertEqual(run.returncode, 2, arguments)
             self.assertIn("--help", run.stderr)
         for arguments in (["--help"], ["--version"]):
             run = subprocess.run([HOOKD, *arguments], capture_output=True, text=True, timeout=20)
