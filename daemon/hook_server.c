@@ -221,7 +221,7 @@ static void come_back(struct httpd_post *post)
 	hook_delivery_release(d);
 }
 
-/* On the writer's thread. */
+/* On a thread of the writer's. */
 static void job_done(struct writer_job *job)
 {
 	struct hook_delivery *d =

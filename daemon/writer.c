@@ -22,6 +22,7 @@ int writer_new(struct storage *s, const struct writer_options *options, struct w
 	w->last_task = &w->first_task;
 	w->complaint.burst = 5;
 	(void)pthread_mutex_init(&w->lock, NULL);
+	(void)pthread_mutex_init(&w->answering, NULL);
 	pthread_condattr_t attr;
 	(void)pthread_condattr_init(&attr);
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -58,6 +59,7 @@ void writer_free(struct writer *w)
 	config_unref((struct config *)w->next_config);
 	(void)pthread_cond_destroy(&w->wake);
 	(void)pthread_cond_destroy(&w->wake_syncer);
+	(void)pthread_mutex_destroy(&w->answering);
 	(void)pthread_mutex_destroy(&w->lock);
 	free(w);
 }

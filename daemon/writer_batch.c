@@ -112,8 +112,9 @@ static struct writer_waker *list_wakers(const struct writer_job *first)
 
 /* done() gives each job back to its owner, who may free it at once: so the wakers are collected
  * first. */
-static void answer(struct writer_job *first)
+static void answer(struct writer *w, struct writer_job *first)
 {
+	(void)pthread_mutex_lock(&w->answering);
 	struct writer_waker *wakers = list_wakers(first);
 	for (struct writer_job *job = first, *next; job; job = next) {
 		next = job->next;
@@ -124,6 +125,7 @@ static void answer(struct writer_job *first)
 		waker->is_listed = false;
 		waker->wake(waker->ctx);
 	}
+	(void)pthread_mutex_unlock(&w->answering);
 }
 
 /* What was stored is likely folded soon: then it need not be read again. */
@@ -174,7 +176,7 @@ static void land(struct writer *w, const struct writer_batch *batch, int r)
 		metrics_count(METRICS_COMMIT_FAILED);
 	if (r < 0 || batch->status == 0)
 		writer_publish_commit(w, r, words_of(r));
-	answer(batch->first);
+	answer(w, batch->first);
 }
 
 static void *sync_batches(void *ctx)
@@ -248,7 +250,7 @@ void writer_batch_run(struct writer *w, struct writer_job *first, size_t n)
 	writer_publish(w);
 	offer(w, first);
 	if (!waits_for_sync(first))
-		answer(first);
+		answer(w, first);
 	else if (!hand_over(w, &batch))
 		land(w, &batch, sync_and_look(w));
 }

@@ -36,6 +36,7 @@ struct writer {
 	pthread_t thread, syncer;
 	bool started;
 	_Atomic int64_t horizon_s;
+	pthread_mutex_t answering; /* who answers a batch: the wakers that it lists are shared */
 
 	pthread_mutex_t lock; /* everything below */
 	pthread_cond_t wake;

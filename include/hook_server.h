@@ -5,11 +5,11 @@
  *                                     └─ filtered, rejected: answered, lent beside it
  *
  * Ownership: a delivery belongs to its loop's thread and has two holders, its request and, while
- * lent, the writer. done() runs on the writer's thread and does one thing: it posts the delivery
- * back to its loop. So everything but the lent job is touched by one thread only, and a request
- * that was answered 503 at commit_timeout, or whose sender is gone, leaves the lent memory alive
- * until the writer is done with it. Invariant: 200 stored, duplicate and quarantined are answered
- * from a done() that says so, never before.
+ * lent, the writer. done() runs on a thread of the writer's and does one thing: it posts the
+ * delivery back to its loop. So everything but the lent job is touched by one thread only, and a
+ * request that was answered 503 at commit_timeout, or whose sender is gone, leaves the lent memory
+ * alive until the writer is done with it. Invariant: 200 stored, duplicate and quarantined are
+ * answered from a done() that says so, never before.
  */
 #pragma once
 

@@ -2,9 +2,9 @@
  * lends it a job.
  *
  * Group commit: everything that waits becomes one transaction; the next batch is whatever came
- * while this one was written. A job's done() runs on the writer thread after the commit (or its
- * failure), then every wake-up that the batch needs is made once. Between batches the projector and
- * upkeep get their slices. Invariant: done() is called exactly once per accepted job, and never
+ * while this one was written. A job's done() runs on a thread of the writer's after the commit (or
+ * its failure), then every wake-up that the batch needs is made once. Between batches the projector
+ * and upkeep get their slices. Invariant: done() is called exactly once per accepted job, and never
  * with success before the commit is durable.
  */
 #pragma once
@@ -20,7 +20,7 @@ struct writer;
 /* A group of jobs whose owner sleeps in one place (an HTTP loop): woken once per batch, after all
  * done() of it. */
 struct writer_waker {
-	void (*wake)(void *ctx); /* writer thread; must not block */
+	void (*wake)(void *ctx); /* a thread of the writer's; must not block */
 	void *ctx;
 
 	/* private: those that the running batch needs; zero before the first job */
@@ -33,8 +33,8 @@ struct writer_job {
 	struct ingest_result
 		*shared; /* delivery.judged, if the fold may keep a reference; or NULL */
 	bool durable; /* false: a rejection that nobody waits for */
-	void (*done)(struct writer_job *job); /* writer thread; sets flags only. Afterwards the job
-						 is its owner's again */
+	void (*done)(struct writer_job *job); /* a thread of the writer's, one at a time; sets flags
+						 only. Afterwards the job is its owner's again */
 	struct writer_waker *waker; /* NULL: none */
 
 	/* results, valid in done() and after */
