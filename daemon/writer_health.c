@@ -11,8 +11,7 @@ void writer_complain(struct writer *w, const char *what, int r)
 	unsigned int held_back = 0;
 	if (log_limit_allows(&w->complaint, &held_back))
 		log_line(LOG_LEVEL_ERROR, what, LOG_TEXT("error", strerror(-r)),
-			 LOG_TEXT("store", storage_error(w->s)),
-			 LOG_NUM("held_back", held_back));
+			 LOG_TEXT("store", storage_error(w->s)), LOG_NUM("held_back", held_back));
 }
 
 /* Under the lock. A ledger that stands still while events wait is stuck: since when, shows here. */

@@ -1,5 +1,5 @@
-/* Exit codes of the daemon: those of the tool, else sysexits(3), by which a service manager can tell
- * what a restart may mend. Header only.
+/* Exit codes of the daemon: those of the tool, else sysexits(3), by which a service manager can
+ * tell what a restart may mend. Header only.
  *
  * 0 stopped as asked; 2 wrong command line; 65 the store is corrupt, foreign or newer; 69 another
  * process has the port; 70 a fault of our own; 71 the system refused threads, memory, sockets;
