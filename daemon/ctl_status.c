@@ -230,8 +230,9 @@ static void put_alerts(struct status *s)
 {
 	static const char sql[] = "SELECT (SELECT count(*) FROM alerts WHERE state <> 'resolved'),"
 				  " (SELECT count(*) FROM notifications WHERE status = 'waiting'),"
-				  " (SELECT min(time) FROM notifications WHERE status = 'waiting')";
-	int64_t n[3];
+				  " (SELECT min(time) FROM notifications WHERE status = 'waiting'),"
+				  " (SELECT count(*) FROM notifications WHERE status = 'failed')";
+	int64_t n[4];
 	int r = storage_reader_integers(s->reader, sql, n, ARRAY_SIZE(n));
 
 	if (r < 0) {
@@ -247,6 +248,10 @@ static void put_alerts(struct status *s)
 			       .note = is_old ? "a target does not take them: see e2b-hookctl "
 						"notifications"
 					      : NULL });
+	put_number(s, "alerts_failed", n[3], UNJUDGED,
+		   n[3] == 0 ? NULL
+			     : "given up: see e2b-hookctl notifications; alerts retry sends them "
+			       "again");
 }
 
 static int64_t file_size(const char *path, const char *suffix)

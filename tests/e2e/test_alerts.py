@@ -356,6 +356,9 @@ class Alerts(Case):
         self.assertIn("1 firing", self.ctl("alerts", "ack", "failed"))
         self.assertEqual([(r["rule"], r["state"]) for r in self.ctl_rows("alerts")], [("failed", "acknowledged")])
         until(lambda: self.count("notifications", "target = 'gone' AND status = 'failed'") == 2, "given up")
+        status = {r["item"]: r for r in json.loads(self.ctl("status", "--format", "json", code=None))}
+        self.assertEqual(int(status["alerts_failed"]["value"]), 2)
+        self.assertIn("alerts retry", status["alerts_failed"]["note"])
         gone.status = 200
         self.ctl("alerts", "retry", "gone")
         until(lambda: gone.states() == ["test", "firing"], "what was given up")
