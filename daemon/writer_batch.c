@@ -30,17 +30,13 @@ bool writer_batch_is_due(const struct writer *w)
 struct writer_job *writer_batch_take(struct writer *w, size_t *ret_n)
 {
 	struct writer_job *first = w->first, *end = first;
-	size_t n = first ? 1 : 0;
-	while (end && end->next && n < WRITER_BATCH_MAX) {
+	size_t n = 1;
+	for (; end->next && n < WRITER_BATCH_MAX; n++)
 		end = end->next;
-		n++;
-	}
-	if (end) {
-		w->first = end->next;
-		end->next = NULL;
-		if (!w->first)
-			w->last = &w->first;
-	}
+	w->first = end->next;
+	end->next = NULL;
+	if (!w->first)
+		w->last = &w->first;
 	w->n_queued -= n;
 	*ret_n = n;
 	return first;

@@ -71,7 +71,7 @@ struct writer {
 
 /* Batches. Under the lock: is one to be taken now? */
 bool writer_batch_is_due(const struct writer *w);
-/* Under the lock: up to WRITER_BATCH_MAX jobs, in order. */
+/* Under the lock, if there is one: up to WRITER_BATCH_MAX jobs, in order. */
 struct writer_job *writer_batch_take(struct writer *w, size_t *ret_n);
 /* Writes them, and has each answered. */
 void writer_batch_run(struct writer *w, struct writer_job *first, size_t n);

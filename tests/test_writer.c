@@ -497,6 +497,74 @@ static void believes_nothing_that_was_written_before_a_sync_failed(void **state)
 	finish_parcel(&first.parcel);
 }
 
+/* Each group is a batch of its own, more of them than wait for one sync; then the writer waits for
+ * the disk by itself. */
+static void waits_for_a_disk_that_is_far_behind(void **state)
+{
+	enum { GROUPS = 14, EACH_GROUP = 20, ALL = GROUPS * EACH_GROUP };
+	struct world *world = *state;
+	struct order first;
+	struct writer *w = begin_settled(world, &first);
+	struct order *flying = begin_flying(world, w), *orders = new_orders(ALL);
+	for (int i = 0; i < ALL; i++) {
+		finish_parcel(&orders[i].parcel);
+		init_order(&orders[i], 2000 + i);
+	}
+	long before = count_events(world), written = before;
+	for (int i = 0; i < GROUPS; i++) {
+		for (int k = 0; k < EACH_GROUP; k++)
+			submit(w, &orders[i * EACH_GROUP + k]);
+		int64_t until_ms = clock_mono_ms() + 100;
+		WAIT_FOR(count_events(world) > written || clock_mono_ms() > until_ms);
+		written = count_events(world);
+	}
+	assert_true(written > before && written < before + ALL);
+	assert_int_equal(atomic_load(&n_done), 0);
+	atomic_store(&disk.holds_syncs, false);
+	WAIT_FOR(atomic_load(&n_done) == 2 * FLYING + ALL);
+	for (int i = 0; i < ALL; i++)
+		assert_int_equal(orders[i].job.status, 0);
+	end_writer(w);
+	expect_rows(world, "SELECT count(*) FROM events", "401");
+	free_orders(orders, ALL);
+	free_orders(flying, 2 * FLYING);
+	finish_parcel(&first.parcel);
+}
+
+/* Who does not wait for the disk is not told of it; and it is said, not too often. */
+static void tells_of_a_sync_that_failed_whom_it_concerns(void **state)
+{
+	enum { N = 12 }; /* one more than is said in a while */
+	struct world *world = *state;
+	struct order first;
+	struct writer *w = begin_settled(world, &first);
+	struct order *orders = new_orders(N);
+	int kept = begin_listening();
+	for (int i = 0; i < N; i += 2) {
+		static struct writer_task gate;
+		gate = (struct writer_task) { .run = run_gate, .done = gate_done };
+		atomic_store(&gate_is_reached, false);
+		atomic_store(&gate_is_open, false);
+		assert_int_equal(writer_submit_task(w, &gate), 0);
+		WAIT_FOR(atomic_load(&gate_is_reached));
+		orders[i].job.durable = false;
+		submit(w, &orders[i]);
+		submit(w, &orders[i + 1]);
+		disk_break_only(DISK_SYNCS, 1, EIO, false);
+		atomic_store(&gate_is_open, true);
+		WAIT_FOR(atomic_load(&n_done) == i + 2);
+		disk_mend();
+		WAIT_FOR(last_error(w) == 0);
+		assert_int_equal(orders[i].job.status, 0);
+		assert_int_equal(orders[i + 1].job.status, -EIO);
+	}
+	CLEANUP_FREE char *said = end_listening(kept);
+	assert_non_null(strstr(said, "the write-ahead log cannot be synced"));
+	end_writer(w);
+	free_orders(orders, N);
+	finish_parcel(&first.parcel);
+}
+
 /* The signs of life stop with the disk, though the thread could go on. */
 static void shows_that_the_disk_is_stuck(void **state)
 {
@@ -536,7 +604,7 @@ static void task_done(struct writer_task *task, int status)
 
 static void finishes_what_is_queued_before_it_stops(void **state)
 {
-	enum { N = 1500 };
+	enum { N = 3500 };
 	struct world *world = *state;
 	struct writer *w = new_writer(world);
 	struct order *orders = new_orders(N);
@@ -553,7 +621,7 @@ static void finishes_what_is_queued_before_it_stops(void **state)
 	assert_int_equal(writer_submit_task(w, &task), -ESHUTDOWN);
 	writer_stop(w); /* twice is once */
 	writer_free(w);
-	expect_rows(world, "SELECT count(*) FROM events", "1499");
+	expect_rows(world, "SELECT count(*) FROM events", "3499");
 	expect_rows(world, "SELECT stored_seq - folded_seq FROM ledger_state", "0");
 	free_orders(orders, N);
 }
@@ -714,6 +782,8 @@ int main(void)
 		TEST(says_so_when_the_disk_fails),
 		TEST(writes_and_folds_while_the_disk_syncs_and_answers_nothing),
 		TEST(believes_nothing_that_was_written_before_a_sync_failed),
+		TEST(waits_for_a_disk_that_is_far_behind),
+		TEST(tells_of_a_sync_that_failed_whom_it_concerns),
 		TEST(shows_that_the_disk_is_stuck),
 		TEST(finishes_what_is_queued_before_it_stops),
 		TEST(can_be_freed_without_a_start),

@@ -101,6 +101,7 @@ FAILING(storage_set_retention, (struct storage * s, int64_t newest_s, bool waits
 
 /* These alone, where a test asks for it. */
 static atomic_int put_error, place_error, rescue_error;
+static atomic_bool is_saved; /* nothing is left for a rescue */
 static _Atomic int64_t log_bytes; /* 0: as it is */
 int __real_storage_put(struct storage *s, const struct storage_delivery *d,
 		       enum storage_outcome *ret_outcome, enum ingest_reason *ret_reason);
@@ -130,7 +131,8 @@ int __wrap_storage_in_place(const struct storage *s)
 
 int __wrap_storage_rescue(struct storage *s, char ret_path[static STORAGE_PATH_MAX])
 {
-	(void)snprintf(ret_path, STORAGE_PATH_MAX, "/somewhere");
+	(void)snprintf(ret_path, STORAGE_PATH_MAX, "%s",
+		       atomic_load(&is_saved) ? "" : "/somewhere");
 	return -atomic_load(&rescue_error);
 }
 
@@ -411,6 +413,22 @@ static void a_store_out_of_place_is_saved_and_then_left(void **state)
 	assert_non_null(strstr(said, "/somewhere"));
 }
 
+static void a_store_out_of_place_of_which_nothing_is_missing_is_left_at_once(void **state)
+{
+	struct writer *w = new_writer(*state, false);
+	int kept = begin_listening();
+	assert_int_equal(writer_start(w), 0);
+	atomic_store(&is_saved, true);
+	atomic_store(&place_error, ESTALE);
+	tick(w);
+	CLEANUP_FREE char *said = end_listening(kept);
+	assert_true(health_of(w).is_lost && health_of(w).wants_end);
+	end_writer(w);
+	atomic_store(&place_error, 0);
+	atomic_store(&is_saved, false);
+	assert_non_null(strstr(said, "all that was stored is in the database that was opened"));
+}
+
 static int times_said(const char *said, const char *what)
 {
 	int n = 0;
@@ -459,6 +477,7 @@ int main(void)
 		TEST(without_memory_for_it_there_is_no_writer),
 		TEST(pages_that_cannot_be_read_three_times_in_a_row_are_damage),
 		TEST(a_store_out_of_place_is_saved_and_then_left),
+		TEST(a_store_out_of_place_of_which_nothing_is_missing_is_left_at_once),
 		TEST(a_log_that_grows_is_told_every_ten_minutes_until_it_shrinks),
 		TEST(secrets_beyond_what_it_counts_harm_none_of_those_it_does),
 	};
