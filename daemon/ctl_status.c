@@ -136,8 +136,8 @@ static void describe_unready(const struct status *s, char note[static 2 * WORD_M
 	if (text.len > head)
 		text = (struct span) { text.s + head, text.len - head - 1 };
 	(void)snprintf(note, 2 * WORD_MAX, "%.*s", (int)base_min_size(text.len, WORD_MAX), text.s);
-	for (char *c = note; *c; c++)
-		*c = *c == '\n' ? ';' : *c;
+	for (char *c = note; (c = strchr(c, '\n'));)
+		*c = ';';
 	size_t len = strlen(note);
 	if (storage_write_holders(s->config->store.path, daemon_number(s, "pid"), holders,
 				  sizeof(holders)) > 0)

@@ -78,6 +78,7 @@ static int write_jobs(struct writer *w, struct writer_job *first, const struct w
 
 static int write_batch(struct writer *w, struct writer_job *first)
 {
+	assert(first);
 	int r = write_jobs(w, first, NULL);
 	for (struct writer_job *job = first; job; job = job->next)
 		job->status = r;
