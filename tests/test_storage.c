@@ -274,6 +274,21 @@ static int64_t stored_seq(const struct world *w)
 	return at.stored_seq;
 }
 
+/* A transaction that stayed open would keep the log from being moved, and a tool from the store. */
+static void lets_go_of_what_is_rolled_back(void **state)
+{
+	struct world *w = *state;
+	sqlite3 *db = NULL;
+	assert_int_equal(storage_begin(w->s, false), 0);
+	assert_int_equal(storage_set_horizon(w->s, 5), 0);
+	storage_rollback(w->s);
+	assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE; ROLLBACK", NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	expect_rows(w, "SELECT horizon_s FROM position", "0");
+}
+
 /* Whichever read, write or sync fails: success means kept, failure means nothing half kept, and the
  * store goes on afterwards. */
 static void survives_a_disk_that_fails_anywhere(void **state)
@@ -743,6 +758,7 @@ int main(void)
 		TEST(forgets_what_was_rolled_back),
 		TEST(forgets_keys_that_were_rolled_back),
 		TEST(syncs_what_is_durable_and_nothing_else),
+		TEST(lets_go_of_what_is_rolled_back),
 		TEST(survives_a_disk_that_fails_anywhere),
 		TEST(keeps_nothing_of_a_transaction_that_the_disk_ended),
 		TEST(quarantines_a_body_once_with_its_reason),
