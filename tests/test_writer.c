@@ -604,7 +604,7 @@ static void task_done(struct writer_task *task, int status)
 
 static void finishes_what_is_queued_before_it_stops(void **state)
 {
-	enum { N = 3500 };
+	enum { N = 1500 };
 	struct world *world = *state;
 	struct writer *w = new_writer(world);
 	struct order *orders = new_orders(N);
@@ -621,8 +621,26 @@ static void finishes_what_is_queued_before_it_stops(void **state)
 	assert_int_equal(writer_submit_task(w, &task), -ESHUTDOWN);
 	writer_stop(w); /* twice is once */
 	writer_free(w);
-	expect_rows(world, "SELECT count(*) FROM events", "3499");
+	expect_rows(world, "SELECT count(*) FROM events", "1499");
 	expect_rows(world, "SELECT stored_seq - folded_seq FROM ledger_state", "0");
+	free_orders(orders, N);
+}
+
+/* More waits than one slice of the fold takes. */
+static void folds_what_a_crowd_left_behind(void **state)
+{
+	enum { N = 2600 };
+	struct world *world = *state;
+	struct writer *w = new_writer(world);
+	struct order *orders = new_orders(N);
+	struct writer_health health;
+	for (int i = 0; i < N; i++)
+		submit(w, &orders[i]);
+	assert_int_equal(writer_start(w), 0);
+	WAIT_FOR(atomic_load(&n_done) == N);
+	WAIT_FOR((writer_health(w, &health), health.folded_seq == N));
+	end_writer(w);
+	expect_rows(world, "SELECT count(*) FROM sandboxes", "2600");
 	free_orders(orders, N);
 }
 
@@ -786,6 +804,7 @@ int main(void)
 		TEST(tells_of_a_sync_that_failed_whom_it_concerns),
 		TEST(shows_that_the_disk_is_stuck),
 		TEST(finishes_what_is_queued_before_it_stops),
+		TEST(folds_what_a_crowd_left_behind),
 		TEST(can_be_freed_without_a_start),
 		TEST(keeps_what_a_task_did_only_if_it_says_so),
 		TEST(counts_secrets_in_use),
