@@ -166,6 +166,7 @@ class StandardWebhooks(Case):
             body = encode(event())
             answer = self.post(daemon, body, sign_standard(STANDARD_SECRET, body, timestamp=now + age))
             self.assert_outcome(answer, outcome, f"{age} s old")
+        until(lambda: self.count("rejections") == 3, "the rejections to be kept")
         reasons = self.home.query("SELECT DISTINCT reason FROM rejections")
         self.assertEqual(reasons, [{"reason": "signature_expired"}])
 
