@@ -411,16 +411,21 @@ static void gate_done(struct writer_task *task, int status)
 {
 }
 
-/* Two batches, the later one written while the disk syncs the earlier. */
-static struct order *begin_flying(struct world *world, struct writer *w)
+static void close_gate(struct writer *w)
 {
-	struct order *orders = new_orders(2 * FLYING);
 	static struct writer_task gate;
 	gate = (struct writer_task) { .run = run_gate, .done = gate_done };
 	atomic_store(&gate_is_reached, false);
 	atomic_store(&gate_is_open, false);
 	assert_int_equal(writer_submit_task(w, &gate), 0);
 	WAIT_FOR(atomic_load(&gate_is_reached));
+}
+
+/* Two batches, the later one written while the disk syncs the earlier. */
+static struct order *begin_flying(struct world *world, struct writer *w)
+{
+	struct order *orders = new_orders(2 * FLYING);
+	close_gate(w);
 	for (int i = 0; i < FLYING; i++)
 		submit(w, &orders[i]);
 	atomic_store(&disk.holds_syncs, true);
@@ -541,12 +546,7 @@ static void tells_of_a_sync_that_failed_whom_it_concerns(void **state)
 	struct order *orders = new_orders(N);
 	int kept = begin_listening();
 	for (int i = 0; i < N; i += 2) {
-		static struct writer_task gate;
-		gate = (struct writer_task) { .run = run_gate, .done = gate_done };
-		atomic_store(&gate_is_reached, false);
-		atomic_store(&gate_is_open, false);
-		assert_int_equal(writer_submit_task(w, &gate), 0);
-		WAIT_FOR(atomic_load(&gate_is_reached));
+		close_gate(w);
 		orders[i].job.durable = false;
 		submit(w, &orders[i]);
 		submit(w, &orders[i + 1]);
