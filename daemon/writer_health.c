@@ -42,7 +42,7 @@ void writer_publish(struct writer *w)
 		at = (struct storage_position) { 0 };
 	(void)pthread_mutex_lock(&w->lock);
 	w->health.is_lost = w->is_lost;
-	w->health.is_damaged = w->n_damaged >= WRITER_DAMAGED_AFTER;
+	w->health.is_damaged = w->is_damaged;
 	w->health.wants_end = w->wants_end;
 	w->health.skipped = at.skipped;
 	w->health.stored_seq = at.stored_seq;

@@ -16,7 +16,11 @@
 #define WRITER_BATCH_WORTH                                                                         \
 	16 /* fewer jobs wait while the disk syncs: each commit writes pages anew */
 #define WRITER_FOLD_EVERY_MS 200 /* fewer events than a slice wait so long for more */
-#define WRITER_DAMAGED_AFTER 3 /* batches in a row: one may be a disk that hiccups */
+/* Pages are damaged that could not be read so often in a row, for so long: SQLite says "malformed"
+ * of every read that a disk refuses (EIO), and a disk may do so for a while. The time is that of a
+ * sender before it tries again. */
+#define WRITER_DAMAGED_AFTER 3
+#define WRITER_DAMAGED_MS 10000
 #define WRITER_SECRETS_MAX 512 /* sources x secrets */
 
 /* A batch that is written, and answered when it is synced. */
@@ -66,7 +70,8 @@ struct writer {
 	struct writer_slices slices[WRITER_N_SLICES];
 	int64_t log_told_ms; /* when wal_limit was last said to be exceeded; 0: it is not */
 	unsigned int n_damaged; /* failures in a row for damaged pages */
-	bool ends_when_damaged, is_lost, wants_end;
+	int64_t damaged_since_ms; /* the first of them */
+	bool ends_when_damaged, is_damaged, is_lost, wants_end;
 };
 
 /* Batches. Under the lock: is one to be taken now? */

@@ -13,10 +13,18 @@
 
 void writer_store_judge(struct writer *w, int r, bool was_delivery)
 {
-	if (r == 0 && was_delivery)
+	if (r == 0 && was_delivery) {
 		w->n_damaged = 0;
-	if (r != -EUCLEAN || w->n_damaged >= WRITER_DAMAGED_AFTER ||
-	    ++w->n_damaged < WRITER_DAMAGED_AFTER)
+		w->is_damaged = false;
+	}
+	if (r != -EUCLEAN || w->is_damaged)
+		return;
+	int64_t now_ms = clock_mono_ms();
+	if (w->n_damaged++ == 0)
+		w->damaged_since_ms = now_ms;
+	w->is_damaged = w->n_damaged >= WRITER_DAMAGED_AFTER &&
+			now_ms - w->damaged_since_ms >= WRITER_DAMAGED_MS;
+	if (!w->is_damaged)
 		return;
 	storage_note_damage(w->s);
 	w->wants_end = w->ends_when_damaged;

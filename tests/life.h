@@ -381,11 +381,7 @@ static void life_find_back(struct life *life)
 	for (int i = 0; i < 8; i++) {
 		life_round(life, 1100);
 		admin_health_read(life->writer, NULL, 1000, false, &health);
-		/* Pages that could not be read three times in a row are damage: a new start tells.
-		 */
-		bool wants_start = life->stays && (life->fault->kinds & DISK_READS) &&
-				   health.writer.wants_end && health.writer.last_error == 0;
-		if ((admin_health_is_ready(&health) || wants_start) &&
+		if (admin_health_is_ready(&health) &&
 		    health.writer.folded_seq == health.writer.stored_seq)
 			return;
 	}

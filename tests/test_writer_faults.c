@@ -361,22 +361,34 @@ static void without_memory_for_it_there_is_no_writer(void **state)
 
 static void expect_damage(struct world *world, bool ends)
 {
+	static const struct {
+		int after_ms, error;
+		bool is_damaged;
+	} tries[] = {
+		{ 0, EUCLEAN, false }, { 0, EUCLEAN, false },	  { 0, EUCLEAN, false },
+		{ 20000, 0, false }, /* stored: it begins anew */
+		{ 0, EUCLEAN, false }, { 10000, EUCLEAN, false }, /* long, but not often */
+		{ 0, EUCLEAN, true },  { 0, EUCLEAN, true },	  { 0, 0, false },
+	};
 	struct writer *w = new_writer(world, ends);
-	struct order orders[5];
+	bool was_damaged = false;
 	assert_int_equal(writer_start(w), 0);
-	for (int i = 0; i < 5; i++) {
-		atomic_store(&put_error, i < 4 ? EUCLEAN : 0);
-		init_order(&orders[i], (ends ? 100 : 0) + i);
-		expect_answered(w, &orders[i]);
-		assert_int_equal(orders[i].job.status, i < 4 ? -EUCLEAN : 0);
-		assert_int_equal(health_of(w).is_damaged, i == 2 || i == 3);
-		assert_int_equal(health_of(w).wants_end, ends && i >= 2);
-		finish_parcel(&orders[i].parcel);
+	for (size_t i = 0; i < ARRAY_SIZE(tries); i++) {
+		struct order o;
+		atomic_fetch_add(&skipped_ms, tries[i].after_ms);
+		atomic_store(&put_error, tries[i].error);
+		init_order(&o, (ends ? 100 : 0) + (long)i);
+		expect_answered(w, &o);
+		was_damaged |= tries[i].is_damaged;
+		assert_int_equal(o.job.status, -tries[i].error);
+		assert_int_equal(health_of(w).is_damaged, tries[i].is_damaged);
+		assert_int_equal(health_of(w).wants_end, ends && was_damaged);
+		finish_parcel(&o.parcel);
 	}
 	end_writer(w);
 }
 
-static void pages_that_cannot_be_read_three_times_in_a_row_are_damage(void **state)
+static void pages_that_cannot_be_read_often_and_for_long_are_damage(void **state)
 {
 	int kept = begin_listening();
 	expect_damage(*state, false);
@@ -475,7 +487,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(whatever_fails_once_nothing_is_lost_and_it_goes_on),
 		TEST(without_memory_for_it_there_is_no_writer),
-		TEST(pages_that_cannot_be_read_three_times_in_a_row_are_damage),
+		TEST(pages_that_cannot_be_read_often_and_for_long_are_damage),
 		TEST(a_store_out_of_place_is_saved_and_then_left),
 		TEST(a_store_out_of_place_of_which_nothing_is_missing_is_left_at_once),
 		TEST(a_log_that_grows_is_told_every_ten_minutes_until_it_shrinks),
