@@ -44,6 +44,7 @@ int projector_new(struct storage *s, struct projector **ret)
 	}
 	/* What was pending when the last process ended may be what ended it. */
 	be_cautious(p, &position);
+	p->amid_until_seq = position.stored_seq;
 	*ret = p;
 	return 0;
 }
@@ -96,8 +97,17 @@ void projector_free(struct projector *p)
 	free(p);
 }
 
+/* Sandboxes and links of one slice go by the same aliases. */
+static void finish_slice(struct projector *p)
+{
+	bool more = true;
+	while (projector_slice_is_amid(p) && projector_step(p, 0, SLICE_MAX, &more) == 0)
+		;
+}
+
 void projector_set_config(struct projector *p, const struct config *config)
 {
+	finish_slice(p);
 	projector_slice_drop(p); /* it went by the aliases of before */
 	p->config = config;
 	projector_terms_forget(p);
@@ -145,21 +155,27 @@ static int apply_offered(struct projector *p)
 	}
 }
 
-/* Reads and applies, settles and writes; inside a transaction. */
-static int fold(struct projector *p, storage_event_fn take, bool *ret_more)
+static int apply(struct projector *p, storage_event_fn take)
+{
+	int r = p->refolding ? 0 : apply_offered(p);
+	if (r == 0)
+		r = storage_pending(p->s, p->last_seq, p->left + 1, take, p);
+	p->goes_on = r == 1;
+	return r < 0 ? r : 0;
+}
+
+/* Reads and applies, settles and writes, or writes the next part; inside a transaction. */
+static int fold(struct projector *p, storage_event_fn take)
 {
 	struct alert *alert = p->refolding ? NULL : p->alert;
 	int r = alert ? alert_begin(alert) : 0;
-	if (r == 0 && !p->refolding)
-		r = apply_offered(p);
+	if (r == 0 && !p->is_arranged)
+		r = apply(p, take);
 	if (r == 0)
-		r = storage_pending(p->s, p->last_seq, p->left + 1, take, p);
-	*ret_more = r == 1;
-	if (r >= 0)
-		r = projector_slice_write(p, clock_unix_ms());
+		r = projector_slice_write(p, p->refolding ? 0 : p->part, clock_unix_ms());
 	if (r == 0 && alert)
-		r = alert_end(alert, p->last_seq);
-	return r < 0 ? r : storage_set_folded(p->s, p->last_seq);
+		r = alert_end(alert, projector_slice_seq_written(p));
+	return r < 0 ? r : storage_set_folded(p->s, projector_slice_seq_written(p));
 }
 
 int projector_fold_slice(struct projector *p, int64_t after_seq, storage_event_fn take,
@@ -169,9 +185,16 @@ int projector_fold_slice(struct projector *p, int64_t after_seq, storage_event_f
 	int r = storage_begin(p->s, false);
 	if (r < 0)
 		return r;
-	r = fold(p, take, ret_more);
+	r = fold(p, take);
+	*ret_more = p->goes_on || projector_slice_is_amid(p);
 	if (r == 0)
 		r = storage_commit(p->s);
+	if (r == 0 && projector_slice_is_amid(p)) {
+		p->ledger_changes = storage_ledger_changes(p->s);
+		p->after_seq = projector_slice_seq_written(p);
+		p->amid_until_seq = p->last_seq;
+		return 0;
+	}
 	if (r < 0)
 		projector_roll_back(p);
 	else if (!p->refolding)
@@ -288,7 +311,7 @@ int projector_gather(struct projector *p, int64_t events_min, int64_t budget_us,
 	if (r < 0 || at.folded_seq < p->cautious_until_seq)
 		return r;
 	aim_slice(p, at.folded_seq, budget_us, events_max);
-	if (p->left == 0 || at.stored_seq - p->last_seq < events_min)
+	if (p->is_arranged || p->left == 0 || at.stored_seq - p->last_seq < events_min)
 		return 0;
 	/* Nothing is written but names that are new; else it is a transaction for reading. */
 	r = storage_begin(p->s, false);
@@ -302,6 +325,22 @@ int projector_gather(struct projector *p, int64_t events_min, int64_t budget_us,
 		projector_slice_drop(p);
 	}
 	return blame(p, &at, r);
+}
+
+void projector_set_part(struct projector *p, size_t events)
+{
+	p->part = events;
+}
+
+bool projector_is_amid(const struct projector *p)
+{
+	struct storage_position at;
+	return storage_position(p->s, &at) == 0 && at.folded_seq < p->amid_until_seq;
+}
+
+bool projector_is_writing(const struct projector *p)
+{
+	return projector_slice_is_amid(p);
 }
 
 int64_t projector_gathered(const struct projector *p)
@@ -354,7 +393,7 @@ int projector_fold_skipped(struct projector *p, int64_t seq)
 	p->left = 1;
 	r = storage_pending(p->s, seq - 1, 1, fold_this, &x);
 	if (r == 0)
-		r = projector_slice_write(p, clock_unix_ms());
+		r = projector_slice_write(p, 0, clock_unix_ms());
 	if (r == 0)
 		r = storage_set_folded(p->s, at.folded_seq); /* writes the sums */
 	projector_terms_forget(p); /* the caller may roll back */
@@ -375,7 +414,7 @@ static int settle_due(struct projector *p, char **ids, size_t n, int64_t now_ms)
 		r = projector_slice_touch(p, (struct span) { ids[i], strlen(ids[i]) }, &sandbox);
 	}
 	if (r == 0)
-		r = projector_slice_write(p, now_ms);
+		r = projector_slice_write(p, 0, now_ms);
 	struct storage_position at;
 	if (r == 0)
 		r = storage_position(p->s, &at);

@@ -2,9 +2,17 @@
  * a rebuild asks for, both by slices (projector_slice.c), under the terms of the configuration
  * (projector_terms.c). Writer thread.
  *
- * A slice: events are applied to the sandboxes they are about, in memory, each loaded once; then the
- * sandboxes are settled and all is written, with the watermark, in one transaction. A slice that was
- * begun may be dropped at any time: nothing of it is in the store.
+ * A slice: events are applied to the sandboxes they are about, in memory, each loaded once; then
+ * the sandboxes are settled and all is written, with the watermark, in one transaction. A slice
+ * that was begun may be dropped at any time: nothing of it is in the store.
+ *
+ * Or it is written in parts, each a transaction: first the sandboxes, in the order of their keys,
+ * then the links of its events, in their order, with the watermark. By key, because then each page
+ * is written by one part, not by all. If such a slice is cut off, its events are applied once more:
+ * what a sandbox holds already changes nothing in it (ledger.c: merging is idempotent; an execution
+ * that is reported again is none). What must not happen twice goes with the watermark: links (an
+ * event that has one and is above it would be shown twice), the counting of events, alerts about
+ * them.
  */
 #pragma once
 
@@ -55,6 +63,15 @@ struct projector {
 	int64_t deadline_us;
 	size_t left, n_taken;
 
+	/* Its writing. */
+	bool is_arranged; /* nothing is applied to it any more */
+	bool goes_on; /* the log, behind it */
+	struct ledger_sandbox *by_key[SLICE_MAX]; /* all that were touched */
+	size_t n_parts, n_saved, n_linked; /* of by_key, of applied */
+
+	size_t part; /* events, as set; 0: slices are written whole */
+	int64_t amid_until_seq; /* sandboxes may hold events up to here */
+
 	/* Events as they were read when they came, in the place of seq modulo OFFERED. */
 	struct projector_offer {
 		int64_t seq, source_key, received_unix_ms;
@@ -90,12 +107,16 @@ int projector_slice_take(void *ctx, const struct storage_event *stored);
 /* Enough? One event it always takes, or a slow store would stand still. */
 bool projector_slice_is_enough(const struct projector *p);
 void projector_slice_took(struct projector *p, int64_t seq);
-/* Settles the touched sandboxes and writes what was applied; inside a transaction. The caller moves
- * the watermark. */
-MUST_CHECK int projector_slice_write(struct projector *p, int64_t now_ms);
+/* Settles the touched sandboxes and writes what was applied, or the next part of it: nothing more
+ * is applied from here on. Inside a transaction; the caller moves the marks. With part 0 the slice
+ * is written whole. */
+MUST_CHECK int projector_slice_write(struct projector *p, size_t part, int64_t now_ms);
+bool projector_slice_is_amid(const struct projector *p); /* some is written, not all */
+/* The watermark that goes with what is written. */
+int64_t projector_slice_seq_written(const struct projector *p);
 
-/* Folds up to `left` events behind after_seq in a transaction of its own, each by `take`. *ret_more:
- * it ended before the log did. */
+/* Folds up to `left` events behind after_seq in a transaction of its own, each by `take`.
+ * *ret_more: it ended before the log did. */
 MUST_CHECK int projector_fold_slice(struct projector *p, int64_t after_seq, storage_event_fn take,
 				    bool *ret_more);
 /* Leaves one event out of the ledger: it stays in the log and is reported. */

@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define LINKS_IN_PARTS 3 /* so many times the events: they take so much less time */
+
 void projector_slice_drop(struct projector *p)
 {
 	for (size_t i = 0; i < SLOTS && p->n_touched; i++) {
@@ -22,6 +24,7 @@ void projector_slice_drop(struct projector *p)
 	for (size_t i = 0; i < p->n_applied; i++)
 		ingest_result_unref(p->applied[i].read);
 	p->n_applied = p->n_taken = 0;
+	p->is_arranged = false;
 }
 
 void projector_slice_begin(struct projector *p, int64_t after_seq)
@@ -239,34 +242,86 @@ static int settle(struct projector *p, struct ledger_sandbox *sandbox, int64_t n
 	return r;
 }
 
-/* An execution needs its sandbox settled, and counts in its row. */
-static int write_sandboxes(struct projector *p, int64_t now_ms)
+static int compare_keys(const void *a, const void *b)
 {
+	int64_t x = (*(struct ledger_sandbox *const *)a)->key;
+	int64_t y = (*(struct ledger_sandbox *const *)b)->key;
+	return (x > y) - (x < y);
+}
+
+static void arrange(struct projector *p, size_t part)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < SLOTS && n < p->n_touched; i++)
+		if (p->touched[i])
+			p->by_key[n++] = p->touched[i];
+	qsort(p->by_key, n, sizeof(*p->by_key), compare_keys);
+	p->n_parts = part ? base_max_size(1, p->n_applied / part) : 1;
+	p->n_saved = p->n_linked = 0;
+	p->is_arranged = true;
+}
+
+/* An execution needs its sandbox settled, and counts in its row. */
+static int save(struct projector *p, size_t end, int64_t now_ms)
+{
+	int64_t first = p->by_key[p->n_saved]->key, last = p->by_key[end - 1]->key;
 	int r = 0;
-	for (size_t i = 0; i < SLOTS && r == 0; i++)
-		r = p->touched[i] ? settle(p, p->touched[i], now_ms) : 0;
+	for (size_t i = p->n_saved; i < end && r == 0; i++)
+		r = settle(p, p->by_key[i], now_ms);
 	for (size_t i = 0; i < p->n_applied && r == 0; i++) {
 		struct projector_applied *x = &p->applied[i];
-		if (is_execution(x))
+		if (is_execution(x) && x->sandbox->key >= first && x->sandbox->key <= last)
 			r = put_execution(p, x);
 	}
-	for (size_t i = 0; i < SLOTS && r == 0; i++)
-		r = p->touched[i] ? storage_save_sandbox(p->s, p->touched[i]) : 0;
+	for (size_t i = p->n_saved; i < end && r == 0; i++)
+		r = storage_save_sandbox(p->s, p->by_key[i]);
+	p->n_saved = end;
 	return r;
 }
 
-int projector_slice_write(struct projector *p, int64_t now_ms)
+static int link_events(struct projector *p, size_t end)
 {
 	int r = 0;
-	p->term_error = 0;
-	for (size_t i = 0; i < p->n_applied && r == 0; i++) {
-		const struct projector_applied *x = &p->applied[i];
+	for (; p->n_linked < end && r == 0; p->n_linked++) {
+		const struct projector_applied *x = &p->applied[p->n_linked];
 		if (x->read && alert_of(p))
 			r = alert_observe(p->alert, x->link.seq, &x->read->event, &x->dims);
 		if (r == 0)
 			r = storage_put_link(p->s, &x->link);
 	}
-	if (r == 0)
-		r = write_sandboxes(p, now_ms);
+	return r;
+}
+
+/* The end of the part that begins at `from`, of n in n_parts. */
+static size_t part_end(size_t from, size_t n, size_t n_parts)
+{
+	return base_min_size(n, from + (n + n_parts - 1) / n_parts);
+}
+
+int projector_slice_write(struct projector *p, size_t part, int64_t now_ms)
+{
+	int r = 0;
+	p->term_error = 0;
+	if (!p->is_arranged)
+		arrange(p, part);
+	bool saves = p->n_saved < p->n_touched;
+	if (saves)
+		r = save(p, part_end(p->n_saved, p->n_touched, p->n_parts), now_ms);
+	if (r == 0 && (!saves || p->n_parts == 1)) {
+		size_t n_parts = (p->n_parts + LINKS_IN_PARTS - 1) / LINKS_IN_PARTS;
+		r = link_events(p, part_end(p->n_linked, p->n_applied, n_parts));
+	}
 	return r < 0 ? r : p->term_error;
+}
+
+bool projector_slice_is_amid(const struct projector *p)
+{
+	return p->is_arranged && (p->n_saved < p->n_touched || p->n_linked < p->n_applied);
+}
+
+int64_t projector_slice_seq_written(const struct projector *p)
+{
+	if (p->n_saved == p->n_touched && p->n_linked == p->n_applied)
+		return p->last_seq; /* what was passed over, too */
+	return p->n_linked ? p->applied[p->n_linked - 1].link.seq : p->after_seq;
 }

@@ -340,6 +340,9 @@ static int load_counters(struct storage *s)
 
 static int open_database(struct storage *s, char error[static STORAGE_ERROR_MAX])
 {
+	/* Counting what is allocated takes a lock for each allocation, and nobody asks. Only the
+	 * first use of SQLite in the process can say so. */
+	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 	int code = sqlite3_open_v2(s->path, &s->db,
 				   SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
 					   SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,

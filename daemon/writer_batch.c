@@ -27,6 +27,14 @@ bool writer_batch_is_due(const struct writer *w)
 	return w->first && (w->stopping || !is_flying(w) || w->n_queued >= WRITER_BATCH_WORTH);
 }
 
+bool writer_batch_is_busy(struct writer *w)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	bool busy = w->first || is_flying(w);
+	(void)pthread_mutex_unlock(&w->lock);
+	return busy;
+}
+
 struct writer_job *writer_batch_take(struct writer *w, size_t *ret_n)
 {
 	struct writer_job *first = w->first, *end = first;

@@ -64,6 +64,7 @@ struct writer {
 	/* writer thread only */
 	const struct config *config;
 	struct log_limit complaint;
+	int64_t slice_after_seq; /* the fold's slice that was begun last */
 	int64_t last_fold_ms, last_tick_ms, retry_fold_ms, retry_aside_ms;
 	bool more_to_fold, has_pending, more_aside, more_upkeep, has_put_off, aliases_due,
 		do_rebuild, do_prune;
@@ -78,6 +79,8 @@ struct writer {
 bool writer_batch_is_due(const struct writer *w);
 /* Under the lock, if there is one: up to WRITER_BATCH_MAX jobs, in order. */
 struct writer_job *writer_batch_take(struct writer *w, size_t *ret_n);
+/* Do deliveries wait, or fly? */
+bool writer_batch_is_busy(struct writer *w);
 /* Writes them, and has each answered. */
 void writer_batch_run(struct writer *w, struct writer_job *first, size_t n);
 /* The thread that syncs, for as long as the writer's runs and until all is answered. */

@@ -10,6 +10,7 @@
  * for longer. */
 #define FOLD_US 20000
 #define FOLD_EVENTS 1536
+#define FOLD_PART 256 /* events, while deliveries come: they wait for one part at a time */
 #define GATHER_US 2000
 #define GATHER_EVENTS 8 /* fewer are not worth a transaction */
 #define ASIDE_US 3000
@@ -75,10 +76,13 @@ static void pause_folding(struct writer *w, int r, int64_t now_ms)
 
 static void fold(struct writer *w, int64_t now_ms)
 {
-	int64_t begun_us = clock_mono_us(), pending = unfolded(w);
+	int64_t begun_us = clock_mono_us();
+	if (!projector_is_writing(w->projector))
+		w->slice_after_seq = projector_folded_seq(w->projector);
+	projector_set_part(w->projector, writer_batch_is_busy(w) ? FOLD_PART : 0);
 	int r = projector_step(w->projector, FOLD_US, FOLD_EVENTS, &w->more_to_fold);
 	/* A full slice leaves what came meanwhile to the next, which is to be full, too. */
-	if (pending - unfolded(w) >= FOLD_EVENTS)
+	if (projector_folded_seq(w->projector) - w->slice_after_seq >= FOLD_EVENTS)
 		w->more_to_fold = unfolded(w) >= FOLD_EVENTS;
 	note_slice(w, WRITER_SLICE_FOLD, begun_us);
 	w->last_fold_ms = now_ms;
@@ -97,7 +101,8 @@ static void gather(struct writer *w, int64_t now_ms)
 
 static bool has_work_aside(const struct writer *w)
 {
-	return rebuild_has_work(w->rebuild) || retention_has_work(w->retention);
+	return !projector_is_amid(w->projector) &&
+	       (rebuild_has_work(w->rebuild) || retention_has_work(w->retention));
 }
 
 /* What can wait: a slice of a rebuild, else of retention, which must not take away what a rebuild
@@ -129,6 +134,7 @@ static bool fold_if_due(struct writer *w, int64_t now_ms)
 {
 	int64_t pending = unfolded(w);
 	bool due = w->more_to_fold || pending >= FOLD_EVENTS || is_tick_due(w, now_ms) ||
+		   projector_is_writing(w->projector) ||
 		   now_ms - w->last_fold_ms >= WRITER_FOLD_EVERY_MS;
 	w->more_to_fold = false;
 	if (pending > 0 && due)
@@ -187,7 +193,7 @@ void writer_upkeep(struct writer *w)
 	w->has_pending = !paused && unfolded(w) > 0;
 	if (!w->has_put_off)
 		work_between(w, now_ms, paused);
-	if (is_tick_due(w, now_ms))
+	if (is_tick_due(w, now_ms) && (paused || !projector_is_writing(w->projector)))
 		tick(w, now_ms);
 }
 
@@ -195,6 +201,7 @@ void writer_upkeep_finish(struct writer *w)
 {
 	int64_t until_ms = clock_mono_ms() + 1000;
 	bool more = true;
+	projector_set_part(w->projector, 0);
 	while (more && clock_mono_ms() < until_ms)
 		if (projector_step(w->projector, FOLD_US, FOLD_EVENTS, &more) < 0)
 			break;

@@ -1,10 +1,10 @@
 /* The projector: folds the log into the ledger, a slice at a time, on the writer thread between
  * batches.
  *
- * Each slice is one transaction that also moves the watermark: an event counts exactly once
- * whatever crashes. Before it tries an event alone (after a failed slice, or when the last start
- * died in one) it records which one; an event that fails twice is skipped and reported, never a
- * crash loop. Intake does not depend on it.
+ * Each slice is one transaction that also moves the watermark, or several of which the last ones
+ * do: an event counts exactly once whatever crashes. Before it tries an event alone (after a failed
+ * slice, or when the last start died in one) it records which one; an event that fails twice is
+ * skipped and reported, never a crash loop. Intake does not depend on it.
  */
 #pragma once
 
@@ -31,8 +31,18 @@ MUST_CHECK int projector_gather(struct projector *p, int64_t events_min, int64_t
 				size_t events_max);
 /* Events in the slice that was begun. */
 int64_t projector_gathered(const struct projector *p);
-/* Folds one slice of at most `budget_us` or `events_max`. *ret_more: there is more to do now. A
- * negative result is a storage failure: nothing was changed, try again later. */
+/* From now on a slice of more events than this is written in parts of about so many, a step each,
+ * so that batches come in between; 0, as it begins: never. */
+void projector_set_part(struct projector *p, size_t events);
+/* May sandboxes hold events above the watermark, of a slice that is half written, or was when the
+ * last process ended? Then retention and rebuilds must wait: of a sandbox that is deleted the
+ * events would count again. */
+bool projector_is_amid(const struct projector *p);
+/* Is it being written, with steps to come? What changes the ledger in between cuts it off. */
+bool projector_is_writing(const struct projector *p);
+/* Folds one slice of at most `budget_us` or `events_max`, or writes a part of it. *ret_more: there
+ * is more to do now. A negative result is a storage failure: nothing was changed, try again later.
+ */
 MUST_CHECK int projector_step(struct projector *p, int64_t budget_us, size_t events_max,
 			      bool *ret_more);
 /* Closes runs whose missing end has come true by now; cheap when there is none. */

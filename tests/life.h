@@ -26,6 +26,7 @@
 #define LIFE_SEED 20261123
 #define LIFE_BURST 5
 #define LIFE_GATHERED 15 /* more than the writer waits for, with what is lost on the way */
+#define LIFE_PART 3 /* events */
 #define LIFE_ORDERS_MAX 100
 #define LIFE_ROUNDS_MAX 60 /* of the writer, for a step to be done */
 #define LIFE_FAULTS_MAX 16
@@ -81,6 +82,15 @@ int __wrap_projector_gather(struct projector *p, int64_t events_min, int64_t bud
 	int r = __real_projector_gather(p, events_min, budget_us, events_max);
 	atomic_fetch_add(&life_gathered, p->n_taken > 0);
 	return r;
+}
+
+/* Slices of a few events are written in parts, too. */
+void __real_projector_set_part(struct projector *p, size_t events);
+void __wrap_projector_set_part(struct projector *p, size_t events);
+
+void __wrap_projector_set_part(struct projector *p, size_t events)
+{
+	__real_projector_set_part(p, LIFE_PART);
 }
 
 static void life_expose(const struct life *life, bool on)

@@ -70,11 +70,11 @@ static void skips_an_event_that_fails_twice_and_goes_on(void **state)
 }
 
 /* 540,000 s of 16 TiB at the dearest price are nine tenths of what a sum can hold. */
-static void skips_an_event_that_no_sum_can_hold(void **state)
+static void expect_what_no_sum_can_hold_skipped(struct world *w, size_t part)
 {
-	struct world *w = *state;
 	begin_ledger(w, PLAIN "[template huge]\nvcpu = 1\nmemory_mb = 16777216\n"
 			      "[pricing]\nvcpu_second_usd = 0\ngib_second_usd = 1\n");
+	projector_set_part(w->p, part);
 	for (int i = 0; i < 6; i++) {
 		char id[16];
 		(void)snprintf(id, sizeof(id), "e%d", i);
@@ -98,6 +98,17 @@ static void skips_an_event_that_no_sum_can_hold(void **state)
 		    "sb1|killed|8847360000000000000\nsb2|running|0\nsb3|killed|-");
 	expect_rows(w, "SELECT runs, cost_nanousd FROM template_stats WHERE template = 'huge'",
 		    "2|8847360000000000000");
+}
+
+static void skips_an_event_that_no_sum_can_hold(void **state)
+{
+	expect_what_no_sum_can_hold_skipped(*state, 0);
+}
+
+/* The sandbox that fails is not the first one: others are written when it does. */
+static void skips_an_event_that_fails_amid_a_slice_in_parts(void **state)
+{
+	expect_what_no_sum_can_hold_skipped(*state, 1);
 }
 
 /* The same while nothing was pending at start: the whole slice fails first. */
@@ -221,6 +232,7 @@ static void restart(struct world *w)
 static bool fold_broken(struct world *w, long n, int error, bool stays, bool again)
 {
 	bool more = true, failed = false;
+	projector_set_part(w->p, (size_t)n % 3); /* whole, or two or three parts */
 	disk_break(n, error, stays);
 	while (more && !failed) {
 		failed = projector_gather(w->p, 2, 1000000, 3) < 0;
@@ -269,6 +281,108 @@ static void folds_exactly_once_on_a_disk_that_fails_anywhere(void **state)
 	}
 }
 
+/* Slices in parts ------------------------------------------------------------ */
+
+#define CROWD 60
+
+/* Sandboxes of many events, some about none, executions reported twice, and one event among them
+ * that cannot be read. */
+static void put_crowd(struct world *w, int from, int to)
+{
+	static const char *const types[] = { "sandbox.created", "sandbox.code_executed",
+					     "sandbox.paused", "e2b-hookd.test" };
+	for (int i = from; i < to; i++) {
+		char id[16], sandbox[16], run[16], time[32], data[160];
+		(void)snprintf(id, sizeof(id), "e%d", i);
+		(void)snprintf(sandbox, sizeof(sandbox), "sb%d", i * 7 % 11);
+		(void)snprintf(run, sizeof(run), "run-%d", i * 7 % 11);
+		(void)snprintf(time, sizeof(time), "2026-11-20T09:%02d:00Z", i);
+		(void)snprintf(data, sizeof(data),
+			       "{\"code_execution\":{\"execution_id\":\"x%d\",\"duration_ms\":5,"
+			       "\"status\":\"%s\"}}",
+			       i % 2, i % 3 ? "success" : "error");
+		tell(w, (struct told) { .id = id,
+					.type = types[i / 2 % (int)ARRAY_SIZE(types)],
+					.time = time,
+					.sandbox = sandbox,
+					.run = i * 7 % 11 % 2 ? run : NULL,
+					.data = data });
+	}
+}
+
+static void expect_each_event_once(struct world *w)
+{
+	char n[32];
+	(void)snprintf(n, sizeof(n), "%d|%d", CROWD, CROWD);
+	expect_rows(w, "SELECT count(*), count(DISTINCT event_id) FROM events", n);
+}
+
+/* Folds in parts, and is cut off behind the nth: by the end of the process, or by a disk that
+ * fails. */
+static bool fold_in_parts(struct world *w, size_t part, int n, bool dies)
+{
+	bool more = true, was_amid = false;
+	projector_set_part(w->p, part);
+	for (int i = 0; i < n && more; i++) {
+		assert_int_equal(projector_step(w->p, 1000000, CROWD / 2, &more), 0);
+		was_amid = projector_is_writing(w->p);
+		assert_true(!was_amid || projector_is_amid(w->p));
+		expect_each_event_once(w);
+	}
+	if (dies) {
+		restart(w);
+		projector_set_part(w->p, part);
+	} else if (more) {
+		disk_break_only(DISK_WRITES, 1, EIO, false);
+		assert_int_equal(projector_step(w->p, 1000000, CROWD / 2, &more), -EIO);
+		disk_mend();
+	}
+	assert_false(projector_is_writing(w->p));
+	assert_true(!was_amid || projector_is_amid(w->p));
+	return was_amid;
+}
+
+/* It says what it skips. */
+static void fold_all_quietly(struct world *w)
+{
+	int kept = begin_listening();
+	(void)fold_all(w);
+	free(end_listening(kept));
+}
+
+static void counts_each_event_once_wherever_a_slice_in_parts_is_cut_off(void **state)
+{
+	struct world *w = *state;
+	int n_amid = 0;
+	put_crowd(w, 0, CROWD);
+	spoil(w, 17);
+	restart(w);
+	fold_all_quietly(w);
+	expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state", "60|1");
+	CLEANUP_FREE char *expected = ledger_of(w);
+	for (size_t i = 0; i < 2 * 3 * 24; i++) {
+		void *other_state;
+		(void)begin_store(&other_state);
+		struct world *other = other_state;
+		put_crowd(other, 0, 18);
+		spoil(other, 17);
+		restart(other);
+		fold_all_quietly(other);
+		put_crowd(other, 18, CROWD);
+		n_amid += fold_in_parts(other, 1 + i % 3 * 4, (int)(i / 6), i % 2);
+		(void)fold_all(other);
+		assert_false(projector_is_amid(other->p));
+		expect_each_event_once(other);
+		CLEANUP_FREE char *is = ledger_of(other);
+		CLEANUP_FREE char *at =
+			rows_of(other, "SELECT folded_seq, skipped FROM ledger_state");
+		(void)end_world(&other_state);
+		assert_string_equal(at, "60|1");
+		assert_string_equal(is, expected);
+	}
+	assert_true(n_amid > 40);
+}
+
 /* Memory that runs out --------------------------------------------------------- */
 
 /* Gathers, if it was offered, and folds, with the nth allocation failing; then the rest. No event
@@ -277,6 +391,7 @@ static bool fold_scarcely(struct world *w, long n)
 {
 	bool more = true;
 	int r = 0, kept = begin_listening();
+	projector_set_part(w->p, (size_t)n / 3 % 2);
 	scarce_begin(n);
 	while (more && r == 0) {
 		r = projector_gather(w->p, 2, 1000000, 3);
@@ -571,11 +686,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(skips_an_event_that_fails_twice_and_goes_on),
 		TEST(skips_an_event_that_no_sum_can_hold),
+		TEST(skips_an_event_that_fails_amid_a_slice_in_parts),
 		TEST(finds_the_one_that_fails_in_a_slice),
 		TEST(skips_what_the_last_two_starts_died_on),
 		TEST(records_an_event_before_it_tries_it),
 		TEST(never_skips_an_event_because_the_disk_failed),
 		TEST(folds_exactly_once_on_a_disk_that_fails_anywhere),
+		TEST(counts_each_event_once_wherever_a_slice_in_parts_is_cut_off),
 		TEST(folds_exactly_once_whatever_allocation_fails),
 		TEST(closes_runs_whose_end_never_came),
 		TEST(closes_the_others_when_one_run_cannot_be_closed),
