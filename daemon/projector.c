@@ -270,8 +270,14 @@ static int fold_cautiously(struct projector *p, const struct storage_position *a
 	if (tried > 0 && p->unjudged_seq == seq)
 		tried--;
 	if (tried >= TRIES_MAX) {
-		projector_complain(p, "event skipped: the ledger failed on it twice", seq,
-				   -EBADMSG);
+		bool is_doubtful = seq <= p->amid_until_seq;
+		projector_complain(p,
+				   is_doubtful
+					   ? "event skipped: the ledger failed on it twice; if a "
+					     "part of it was counted, `e2b-hookctl rebuild` "
+					     "takes that out"
+					   : "event skipped: the ledger failed on it twice",
+				   seq, -EBADMSG);
 		return projector_skip_event(p, seq, first.time_s, FAILED_TWICE);
 	}
 	r = note_trying(p, seq, tried + 1);

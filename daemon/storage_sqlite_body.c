@@ -102,6 +102,13 @@ void storage_sqlite_body_done(struct storage_body_block *block)
 	*block = (struct storage_body_block) { 0 };
 }
 
+/* This event's row or block says what cannot be: no other event suffers from it. */
+static int spoiled(struct storage *s, const char *what)
+{
+	(void)storage_sqlite_fail(s, SQLITE_CORRUPT, what);
+	return -EBADMSG;
+}
+
 static int read_block(struct storage *s, struct storage_body_block *block, int64_t seq)
 {
 	storage_sqlite_body_done(block);
@@ -113,7 +120,7 @@ static int read_block(struct storage *s, struct storage_body_block *block, int64
 	if (r == 0)
 		r = storage_sqlite_step(s, statement);
 	if (r <= 0)
-		return r < 0 ? r : storage_sqlite_fail(s, SQLITE_CORRUPT, "a body is missing");
+		return r < 0 ? r : spoiled(s, "a body is missing");
 	block->statement = statement;
 	block->first_seq = sqlite3_column_int64(statement, 0);
 	block->last_seq = sqlite3_column_int64(statement, 1);
@@ -150,14 +157,14 @@ int storage_sqlite_body_read(struct storage *s, struct storage_body_block *block
 	bool is_cut = place->id_at != INT64_MIN;
 	int64_t size = (int64_t)block->bodies.len, len = place->len - (is_cut ? UUID_CHARS : 0);
 	if (place->at < 0 || len < 0 || place->at > size || len > size - place->at)
-		return storage_sqlite_fail(s, SQLITE_CORRUPT, "a body is cut short");
+		return spoiled(s, "a body is cut short");
 	const char *stored = block->bodies.s + place->at;
 	if (!is_cut) {
 		*ret = (struct span) { stored, (size_t)len };
 		return 0;
 	}
 	if (place->id_at < 0 || place->id_at > len || strlen(id) != UUID_CHARS)
-		return storage_sqlite_fail(s, SQLITE_CORRUPT, "a body is cut wrongly");
+		return spoiled(s, "a body is cut wrongly");
 	return complete(s, stored, place, id, ret);
 }
 

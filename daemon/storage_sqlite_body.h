@@ -32,7 +32,7 @@ struct storage_body_block {
 	sqlite3_stmt *statement;
 };
 /* The body of an event, whole, valid until the next call: `block` is kept for the next one, which
- * is likely in it. -EUCLEAN if it is not where it should be. */
+ * is likely in it. -EBADMSG if it is not where it should be. */
 MUST_CHECK int storage_sqlite_body_read(struct storage *s, struct storage_body_block *block,
 					int64_t seq, const struct storage_body_place *place,
 					const char *id, struct span *ret);

@@ -129,7 +129,11 @@ static int hand_over(struct storage *s, sqlite3_stmt *statement, struct storage_
 						  sqlite3_column_int64(statement, 5),
 						  storage_sqlite_absent(statement, 6) };
 	int r = storage_sqlite_body_read(s, block, event.seq, &place, id, &event.body);
-	return r < 0 ? r : fn(ctx, &event);
+	if (r == -EBADMSG) /* who reads it will say so, of this one */
+		event.body = (struct span) { "", 0 };
+	else if (r < 0)
+		return r;
+	return fn(ctx, &event);
 }
 
 int storage_pending(struct storage *s, int64_t after_seq, size_t limit, storage_event_fn fn,

@@ -16,11 +16,12 @@
 #define WRITER_BATCH_WORTH                                                                         \
 	16 /* fewer jobs wait while the disk syncs: each commit writes pages anew */
 #define WRITER_FOLD_EVERY_MS 200 /* fewer events than a slice wait so long for more */
-/* Pages are damaged that could not be read so often in a row, for so long: SQLite says "malformed"
- * of every read that a disk refuses (EIO), and a disk may do so for a while. The time is that of a
- * sender before it tries again. */
+/* Pages are damaged that could not be read so often, for so long, and not long ago: SQLite says
+ * "malformed" of every read that a disk refuses (EIO), and a disk may do so for a while. The time
+ * is that of a sender before it tries again. */
 #define WRITER_DAMAGED_AFTER 3
 #define WRITER_DAMAGED_MS 10000
+#define WRITER_DAMAGE_FORGOTTEN_MS 60000 /* without one more, whatever was stored in between */
 #define WRITER_SECRETS_MAX 512 /* sources x secrets */
 
 /* A batch that is written, and answered when it is synced. */
@@ -66,12 +67,12 @@ struct writer {
 	struct log_limit complaint;
 	int64_t slice_after_seq; /* the fold's slice that was begun last */
 	int64_t last_fold_ms, last_tick_ms, retry_fold_ms, retry_aside_ms;
-	bool more_to_fold, has_pending, more_aside, more_upkeep, has_put_off, aliases_due,
-		do_rebuild, do_prune;
+	bool fold_fails, more_to_fold, has_pending, more_aside, more_upkeep, has_put_off,
+		aliases_due, do_rebuild, do_prune;
 	struct writer_slices slices[WRITER_N_SLICES];
 	int64_t log_told_ms; /* when wal_limit was last said to be exceeded; 0: it is not */
-	unsigned int n_damaged; /* failures in a row for damaged pages */
-	int64_t damaged_since_ms; /* the first of them */
+	unsigned int n_damaged; /* failures for damaged pages of late */
+	int64_t damaged_first_ms, damaged_last_ms;
 	bool ends_when_damaged, is_damaged, is_lost, wants_end;
 };
 
@@ -96,8 +97,9 @@ void writer_upkeep_finish(struct writer *w);
 MUST_CHECK int writer_put_aliases(struct writer *w);
 void writer_secret_flush(struct writer *w);
 
-/* The store itself. Counts failures for damaged pages: a delivery that was stored shows that the
- * store still takes them; that the position could be written does not. */
+/* The store itself. Counts failures for damaged pages. Of a verdict only a delivery that is stored
+ * long after the last of them shows that it is out of date; that the position could be written does
+ * not. */
 void writer_store_judge(struct writer *w, int r, bool was_delivery);
 /* The next start opens what has the names now. Before, nothing may be lost with this process. */
 void writer_store_look(struct writer *w);

@@ -11,19 +11,23 @@
 
 #define TELL_LOG_EVERY_MS (INT64_C(10) * 60 * 1000)
 
+/* Other deliveries may well be stored in between: not each of them meets the page. */
 void writer_store_judge(struct writer *w, int r, bool was_delivery)
 {
-	if (r == 0 && was_delivery) {
+	int64_t now_ms = clock_mono_ms();
+	bool is_forgotten =
+		w->n_damaged > 0 && now_ms - w->damaged_last_ms > WRITER_DAMAGE_FORGOTTEN_MS;
+	if (is_forgotten && (r == -EUCLEAN || (r == 0 && was_delivery))) {
 		w->n_damaged = 0;
 		w->is_damaged = false;
 	}
 	if (r != -EUCLEAN || w->is_damaged)
 		return;
-	int64_t now_ms = clock_mono_ms();
 	if (w->n_damaged++ == 0)
-		w->damaged_since_ms = now_ms;
+		w->damaged_first_ms = now_ms;
+	w->damaged_last_ms = now_ms;
 	w->is_damaged = w->n_damaged >= WRITER_DAMAGED_AFTER &&
-			now_ms - w->damaged_since_ms >= WRITER_DAMAGED_MS;
+			now_ms - w->damaged_first_ms >= WRITER_DAMAGED_MS;
 	if (!w->is_damaged)
 		return;
 	storage_note_damage(w->s);

@@ -72,6 +72,14 @@ static void pause_folding(struct writer *w, int r, int64_t now_ms)
 {
 	writer_complain(w, "the ledger could not be written", r);
 	w->retry_fold_ms = now_ms + RETRY_MS;
+	w->fold_fails = true;
+}
+
+/* In parts, for the sake of deliveries, unless they come faster than parts are written: then whole
+ * slices hold them up, until the fold has caught up. */
+static bool may_take_its_time(struct writer *w)
+{
+	return writer_batch_is_busy(w) && unfolded(w) <= FOLD_EVENTS + WRITER_BATCH_MAX;
 }
 
 static void fold(struct writer *w, int64_t now_ms)
@@ -79,13 +87,14 @@ static void fold(struct writer *w, int64_t now_ms)
 	int64_t begun_us = clock_mono_us();
 	if (!projector_is_writing(w->projector))
 		w->slice_after_seq = projector_folded_seq(w->projector);
-	projector_set_part(w->projector, writer_batch_is_busy(w) ? FOLD_PART : 0);
+	projector_set_part(w->projector, may_take_its_time(w) ? FOLD_PART : 0);
 	int r = projector_step(w->projector, FOLD_US, FOLD_EVENTS, &w->more_to_fold);
 	/* A full slice leaves what came meanwhile to the next, which is to be full, too. */
 	if (projector_folded_seq(w->projector) - w->slice_after_seq >= FOLD_EVENTS)
-		w->more_to_fold = unfolded(w) >= FOLD_EVENTS;
+		w->more_to_fold = projector_is_writing(w->projector) || unfolded(w) >= FOLD_EVENTS;
 	note_slice(w, WRITER_SLICE_FOLD, begun_us);
 	w->last_fold_ms = now_ms;
+	w->fold_fails = false;
 	if (r < 0) {
 		pause_folding(w, r, now_ms);
 		w->more_to_fold = false;
@@ -101,8 +110,18 @@ static void gather(struct writer *w, int64_t now_ms)
 
 static bool has_work_aside(const struct writer *w)
 {
-	return !projector_is_amid(w->projector) &&
-	       (rebuild_has_work(w->rebuild) || retention_has_work(w->retention));
+	return rebuild_has_work(w->rebuild) || retention_has_work(w->retention);
+}
+
+/* Not amid a slice of the fold, nor before it; but a rebuild is what helps a fold that cannot go on
+ * with what the ledger holds. */
+static bool may_work_aside(const struct writer *w, int64_t now_ms)
+{
+	if (now_ms < w->retry_aside_ms)
+		return false;
+	if (w->fold_fails)
+		return rebuild_has_work(w->rebuild);
+	return has_work_aside(w) && !projector_is_amid(w->projector) && unfolded(w) < FOLD_EVENTS;
 }
 
 /* What can wait: a slice of a rebuild, else of retention, which must not take away what a rebuild
@@ -147,7 +166,7 @@ static bool fold_if_due(struct writer *w, int64_t now_ms)
 bool writer_upkeep_is_waiting(const struct writer *w)
 {
 	int64_t pending = unfolded(w);
-	return w->more_to_fold || pending >= FOLD_EVENTS ||
+	return w->more_to_fold || pending >= FOLD_EVENTS || projector_is_writing(w->projector) ||
 	       pending - projector_gathered(w->projector) >= GATHER_EVENTS;
 }
 
@@ -172,11 +191,10 @@ static void learn(struct writer *w)
 	w->more_upkeep = r == 0 && storage_wants_learning(w->s);
 }
 
-static void work_between(struct writer *w, int64_t now_ms, bool paused)
+static void work_between(struct writer *w, int64_t now_ms)
 {
 	w->more_aside = w->more_upkeep = false;
-	if (!paused && now_ms >= w->retry_aside_ms && has_work_aside(w) &&
-	    unfolded(w) < FOLD_EVENTS)
+	if (may_work_aside(w, now_ms))
 		work_aside(w, now_ms);
 	if (storage_wants_upkeep(w->s))
 		maintain(w);
@@ -192,7 +210,7 @@ void writer_upkeep(struct writer *w)
 	w->has_put_off = !paused && fold_if_due(w, now_ms) && !w->has_put_off;
 	w->has_pending = !paused && unfolded(w) > 0;
 	if (!w->has_put_off)
-		work_between(w, now_ms, paused);
+		work_between(w, now_ms);
 	if (is_tick_due(w, now_ms) && (paused || !projector_is_writing(w->projector)))
 		tick(w, now_ms);
 }

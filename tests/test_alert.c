@@ -34,7 +34,8 @@ static void free_alert(struct alert **a)
 }
 #define ALERTS CLEANUP(free_alert) UNUSED struct alert
 
-static void tell_failure(struct world *w, const char *execution, int64_t time_ms)
+static void tell_failure_in(struct world *w, const char *sandbox, const char *execution,
+			    int64_t time_ms)
 {
 	char id[CLOCK_TEXT_MAX + 64], time[CLOCK_TEXT_MAX], data[512];
 	static int n;
@@ -50,11 +51,16 @@ static void tell_failure(struct world *w, const char *execution, int64_t time_ms
 	const struct told t = { .id = id,
 				.type = "sandbox.code_executed",
 				.time = time,
-				.sandbox = "sb1",
+				.sandbox = sandbox,
 				.template = "tpl-a",
 				.data = data };
 	init_parcel_owned(&p, write_body(&t), time_ms);
 	assert_int_equal(put(w, &p), STORAGE_STORED);
+}
+
+static void tell_failure(struct world *w, const char *execution, int64_t time_ms)
+{
+	tell_failure_in(w, "sb1", execution, time_ms);
 }
 
 static int take(struct world *w, const char *target, int64_t now_ms, struct storage_notice *ret)
@@ -173,6 +179,38 @@ static void raises_nothing_twice_whenever_the_disk_fails(void **state)
 	assert_true(failures > 0);
 	expect_rows(w, "SELECT state, total FROM alerts", "firing|59");
 	expect_rows(w, "SELECT count(*) FROM notifications WHERE target = 'ops'", "1");
+}
+
+/* Sandboxes first, each for itself, then what alerts go by. */
+static void raises_and_counts_nothing_twice_when_a_slice_in_parts_is_cut_off(void **state)
+{
+	enum { SLICES = 60, EACH = 3 };
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, FAILED "[alert rate]\non = failure_rate\nthreshold = 0.2\n"
+					   "window = 15m\nnotify = ops\n");
+	int64_t now_ms = clock_unix_ms();
+	int n_cut = 0;
+	projector_set_part(w->p, 1);
+	for (long n = 0; n < SLICES; n++) {
+		for (int i = 0; i < EACH; i++) {
+			char id[32], sandbox[16];
+			(void)snprintf(id, sizeof(id), "z%ld-%d", n, i);
+			(void)snprintf(sandbox, sizeof(sandbox), "part-%d", i);
+			tell_failure_in(w, sandbox, id, now_ms);
+		}
+		bool more = true;
+		for (int r = 0; more && r == 0;) {
+			bool was_writing = projector_is_writing(w->p);
+			disk_break(n % 30 + 1, EIO, false);
+			r = projector_step(w->p, 1000000, 100, &more);
+			disk_mend();
+			n_cut += r < 0 && was_writing;
+		}
+		(void)fold_all(w);
+	}
+	assert_true(n_cut > 5);
+	expect_rows(w, "SELECT state, total FROM alerts WHERE rule = 'failed'", "firing|180");
+	expect_rows(w, "SELECT sum(executions), sum(failed) FROM alert_bucket", "180|180");
 }
 
 static void begins_where_the_store_stands_after_a_restore(void **state)
@@ -463,6 +501,7 @@ int main(void)
 		STORE_TEST(gathers_what_comes_with_the_first_and_tells_it_once),
 		STORE_TEST(keeps_the_order_of_a_rule_and_target_and_no_other),
 		STORE_TEST(raises_nothing_twice_whenever_the_disk_fails),
+		STORE_TEST(raises_and_counts_nothing_twice_when_a_slice_in_parts_is_cut_off),
 		STORE_TEST(begins_where_the_store_stands_after_a_restore),
 		STORE_TEST(says_when_the_day_of_a_budget_is_over),
 		STORE_TEST(forgets_what_rules_that_are_gone_knew),

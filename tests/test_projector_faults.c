@@ -28,6 +28,14 @@ static void tell_nth(struct world *w, int n)
 	tell(w, t);
 }
 
+/* It says what it skips. */
+static void fold_all_quietly(struct world *w)
+{
+	int kept = begin_listening();
+	(void)fold_all(w);
+	free(end_listening(kept));
+}
+
 /* Events that cannot be folded ---------------------------------------------- */
 
 static void spoil(struct world *w, int64_t seq)
@@ -135,6 +143,34 @@ static void finds_the_one_that_fails_in_a_slice(void **state)
 	assert_non_null(strstr(said, "seq=7"));
 	expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state", "40|2");
 	expect_rows(w, "SELECT count(*) FROM sandboxes", "38");
+}
+
+/* The row of an event says that its body is where it cannot be, or the body is gone: that event's
+ * misfortune, nobody else's. */
+static void skips_events_whose_bodies_are_not_where_they_should_be(void **state)
+{
+	struct world *w = *state;
+	char id[] = "00000000-0000-4000-8000-000000000000";
+	for (int i = 1; i <= 6; i++) {
+		struct told t = created;
+		t.id = id;
+		id[sizeof(id) - 2] = (char)('0' + i);
+		tell(w, t);
+	}
+	close_store(w);
+	change(w, "UPDATE event SET body_len = 1 WHERE seq = 2;"
+		  "UPDATE event SET body_at = 1 << 40 WHERE seq = 3;"
+		  "UPDATE event SET id_at = 1 << 20 WHERE seq = 4;"
+		  "DELETE FROM body_block WHERE first_seq = 1");
+	open_store(w);
+	begin_ledger(w, PLAIN);
+	fold_all_quietly(w);
+	expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state", "6|4");
+	/* Who delivers it again is not refused, and what comes is kept. */
+	struct told again = created;
+	id[sizeof(id) - 2] = '2';
+	again.id = id;
+	assert_int_equal(put_told(w, again), STORAGE_QUARANTINED);
 }
 
 /* What a process that died in a fold leaves behind: once may be chance, twice is not. */
@@ -340,14 +376,6 @@ static bool fold_in_parts(struct world *w, size_t part, int n, bool dies)
 	assert_false(projector_is_writing(w->p));
 	assert_true(!was_amid || projector_is_amid(w->p));
 	return was_amid;
-}
-
-/* It says what it skips. */
-static void fold_all_quietly(struct world *w)
-{
-	int kept = begin_listening();
-	(void)fold_all(w);
-	free(end_listening(kept));
 }
 
 static void counts_each_event_once_wherever_a_slice_in_parts_is_cut_off(void **state)
@@ -688,6 +716,7 @@ int main(void)
 		TEST(skips_an_event_that_no_sum_can_hold),
 		TEST(skips_an_event_that_fails_amid_a_slice_in_parts),
 		TEST(finds_the_one_that_fails_in_a_slice),
+		TEST(skips_events_whose_bodies_are_not_where_they_should_be),
 		TEST(skips_what_the_last_two_starts_died_on),
 		TEST(records_an_event_before_it_tries_it),
 		TEST(never_skips_an_event_because_the_disk_failed),

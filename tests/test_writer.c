@@ -626,6 +626,43 @@ static void finishes_what_is_queued_before_it_stops(void **state)
 	free_orders(orders, N);
 }
 
+/* What the ledger holds of a sandbox cannot be read: nothing that is said of it can be folded,
+ * until the ledger is made anew. */
+static void a_rebuild_helps_a_ledger_that_cannot_be_read(void **state)
+{
+	struct world *world = *state;
+	struct writer_health health;
+	struct order first, second = { .n_done = 0 };
+	int kept = begin_listening();
+	struct writer *w = new_writer(world);
+	init_order(&first, 1);
+	assert_int_equal(writer_start(w), 0);
+	submit(w, &first);
+	WAIT_FOR((writer_health(w, &health), health.folded_seq == 1));
+	end_writer(w);
+	close_store(world);
+	change(world, "UPDATE sandbox SET facts = x'00'");
+	open_store(world);
+	w = new_writer(world);
+	init_told(&second.parcel, (struct told) { .id = "ev-2",
+						  .type = "sandbox.paused",
+						  .time = "2026-11-20T09:10:00Z",
+						  .sandbox = "ev-1" });
+	second.job = first.job;
+	second.job.delivery = second.parcel.delivery;
+	second.job.delivery.judged = &second.parcel.judged;
+	submit(w, &second);
+	assert_int_equal(writer_start(w), 0);
+	WAIT_FOR(atomic_load(&second.n_done) == 1);
+	writer_request_rebuild(w);
+	WAIT_FOR((writer_health(w, &health), health.folded_seq == 2 && !health.rebuilding));
+	end_writer(w);
+	free(end_listening(kept));
+	expect_rows(world, "SELECT sandbox_id, state FROM sandboxes", "ev-1|paused");
+	finish_parcel(&first.parcel);
+	finish_parcel(&second.parcel);
+}
+
 /* More waits than one slice of the fold takes. */
 static void folds_what_a_crowd_left_behind(void **state)
 {
@@ -805,6 +842,7 @@ int main(void)
 		TEST(shows_that_the_disk_is_stuck),
 		TEST(finishes_what_is_queued_before_it_stops),
 		TEST(folds_what_a_crowd_left_behind),
+		TEST(a_rebuild_helps_a_ledger_that_cannot_be_read),
 		TEST(can_be_freed_without_a_start),
 		TEST(keeps_what_a_task_did_only_if_it_says_so),
 		TEST(counts_secrets_in_use),

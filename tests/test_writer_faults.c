@@ -365,10 +365,16 @@ static void expect_damage(struct world *world, bool ends)
 		int after_ms, error;
 		bool is_damaged;
 	} tries[] = {
-		{ 0, EUCLEAN, false }, { 0, EUCLEAN, false },	  { 0, EUCLEAN, false },
-		{ 20000, 0, false }, /* stored: it begins anew */
-		{ 0, EUCLEAN, false }, { 10000, EUCLEAN, false }, /* long, but not often */
-		{ 0, EUCLEAN, true },  { 0, EUCLEAN, true },	  { 0, 0, false },
+		{ 0, EUCLEAN, false },
+		{ 0, EUCLEAN, false },
+		{ 0, EUCLEAN, false }, /* often, not for long */
+		{ 70000, EUCLEAN, false }, /* forgotten: it begins anew */
+		{ 10000, EUCLEAN, false }, /* for long, not often */
+		{ 0, 0, false }, /* another page */
+		{ 0, EUCLEAN, true },
+		{ 0, EUCLEAN, true },
+		{ 0, 0, true },
+		{ 70000, 0, false },
 	};
 	struct writer *w = new_writer(world, ends);
 	bool was_damaged = false;

@@ -2,16 +2,19 @@
 """Measures a store of ten million events: how fast it is made, how large it is, how quickly a dashboard's queries and the
 daemon's start are answered, and whether the daemon takes deliveries as fast as on an empty store.
 
-    ledger.py --build build-release [--events 10000000] [--directory /var/tmp] [--store PATH] [--seconds 10]
+    ledger.py --build build-release [--events 10000000] [--directory /var/tmp] [--store PATH] [--seconds 10] [--rebuild]
 
 The build is one of its own, with optimization (meson setup build-release --buildtype=release). Ten million events need
 15 GB of disk and some minutes. --store takes a store that generate_store made before, and grows it. Fails if a limit is
-missed. Let nothing else run meanwhile: the daemon and the load share the processors anyway.
+missed. --rebuild has the ledger made anew instead, while deliveries come, as after an upgrade of the fold, with an event in
+the midst that cannot be read: that spoils the store. Let nothing else run meanwhile: the daemon and the load share the processors anyway.
 """
 import argparse
 import os
 import pathlib
+import re
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -72,15 +75,19 @@ def start_ms(harness, home):
     return took
 
 
+def load(build, home, port, connections, seconds):
+    run = subprocess.run([build / "tests/bench/load", "--secret-file", home.path / "e2b.secret", "--port", port,
+                          "--connections", str(connections), "--seconds", str(seconds)],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(line.split() for line in run.stdout.splitlines())
+
+
 def intake(harness, build, home, seconds):
     """Requests a second, and the 99th percentile in ms."""
     daemon = harness.Daemon(home).start()
     port = daemon.address.rpartition(":")[2]
-    run = subprocess.run([build / "tests/bench/load", "--secret-file", home.path / "e2b.secret", "--port", port,
-                          "--connections", "64", "--seconds", str(seconds)],
-                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    figures = load(build, home, port, 64, seconds)
     daemon.stop()
-    figures = dict(line.split() for line in run.stdout.splitlines())
     return float(figures["requests/s"]), float(figures["p99_ms"])
 
 
@@ -101,6 +108,64 @@ def compare_intake(harness, build, home, directory, seconds):
     say("this store against an empty one", f"{ratio:.2f}", INTAKE_RATIO, ratio >= INTAKE_RATIO)
 
 
+def prepare_upgrade(path):
+    """What a daemon of older rules would have left, and an event in the midst whose body is cut off."""
+    with sqlite3.connect(path) as db:
+        seq, = db.execute("SELECT seq FROM event WHERE seq >= (SELECT max(seq) / 2 FROM event) LIMIT 1").fetchone()
+        db.execute("UPDATE position SET fold_version = 0")
+        db.execute("UPDATE event SET body_len = 1 WHERE seq = ?", (seq,))
+    db.close()
+
+
+def rebuild(harness, build, home):
+    """Folds all events anew, with loads of three seconds all the while: whether each is stored, and how long it takes."""
+    path = home.db
+    prepare_upgrade(path)
+    stored = home.value("SELECT stored_seq FROM ledger_state")
+    before = peak = os.path.getsize(path)
+    daemon = harness.Daemon(home).start()
+    port = daemon.address.rpartition(":")[2]
+    begin, rates, p99, longest, answered = time.monotonic(), [], [], 0, 0
+    while not rates or home.value("SELECT fold_version FROM schema_info") == 0:
+        figures = load(build, home, port, 8, 3)
+        rates.append(float(figures["requests/s"]))
+        p99.append(float(figures["p99_ms"]))
+        longest = max(longest, float(figures["max_ms"]))
+        answered += int(figures["stored"])
+        until = time.monotonic() + 15
+        while time.monotonic() < until and home.value("SELECT fold_version FROM schema_info") == 0:
+            time.sleep(0.2)
+        peak = max(peak, os.path.getsize(path))
+    took = time.monotonic() - begin
+    state = home.query("SELECT * FROM ledger_state")[0]
+    say("rebuild of so many events", f"{state['folded_seq']:,}")
+    say("rebuild, s", f"{took:.0f}")
+    say("deliveries/s meanwhile, least and most", f"{min(rates):.0f}-{max(rates):.0f}")
+    say("their p99 in ms, least and most", f"{min(p99):.0f}-{max(p99):.0f}")
+    say("the longest in ms", f"{longest:.0f}")
+    say("events skipped", state["skipped"], 1, state["skipped"] == 1)
+    say("acknowledged and not stored", answered - (state["stored_seq"] - stored), 0, answered == state["stored_seq"] - stored)
+    say("file before, at its largest, GB", f"{before / 1e9:.2f} {peak / 1e9:.2f}")
+    peak_kib = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{daemon.pid}/status").read_text()).group(1)
+    say("peak memory, MiB", f"{int(peak_kib) / 1024:.0f}")
+    begin = time.monotonic()
+    while home.value("SELECT count(*) FROM sqlite_schema WHERE name GLOB 'trash_*'") > 0:
+        time.sleep(0.5)
+    say("until what was replaced is emptied, s", f"{time.monotonic() - begin:.0f}")
+    say("pages free for what comes, GB", f"{home.value('PRAGMA freelist_count') * 4096 / 1e9:.2f}")
+    daemon.stop()
+
+
+def measure(harness, build, home, directory, seconds):
+    store = str(home.db)
+    sizes(store)
+    if subprocess.run([HERE / "queries.py", "--plans", store], stdin=subprocess.DEVNULL).returncode != 0:
+        missed.append("queries")
+    ready = [start_ms(harness, home) for _ in range(ROUNDS)]
+    say("start to ready, ms (median)", f"{statistics.median(ready):.0f}", READY_MS, statistics.median(ready) <= READY_MS)
+    compare_intake(harness, build, home, directory, seconds)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Measures a large store")
     parser.add_argument("--build", type=pathlib.Path, required=True)
@@ -108,6 +173,7 @@ def main():
     parser.add_argument("--directory", default="/var/tmp")
     parser.add_argument("--store", help="take this store instead of making one")
     parser.add_argument("--seconds", type=int, default=10, help="of load in each round")
+    parser.add_argument("--rebuild", action="store_true", help="measure a rebuild under load instead of all else")
     args = parser.parse_args()
     build = args.build.resolve()
     os.environ["HOOKD_BIN"] = str(build / "daemon/e2b-hookd")
@@ -119,13 +185,11 @@ def main():
         store = args.store or str(directory / "events.db")
         if not args.store:
             generate(build, args.events, store)
-        sizes(store)
-        if subprocess.run([HERE / "queries.py", "--plans", store], stdin=subprocess.DEVNULL).returncode != 0:
-            missed.append("queries")
         home = home_of(harness, store)
-        ready = [start_ms(harness, home) for _ in range(ROUNDS)]
-        say("start to ready, ms (median)", f"{statistics.median(ready):.0f}", READY_MS, statistics.median(ready) <= READY_MS)
-        compare_intake(harness, build, home, directory, args.seconds)
+        if args.rebuild:
+            rebuild(harness, build, home)
+        else:
+            measure(harness, build, home, directory, args.seconds)
         home.remove()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
