@@ -30,7 +30,7 @@
 #define PAGE_BYTES 4096
 #define LOG_BYTES_MAX (INT64_C(64) << 20) /* the file keeps so much when it is reset */
 /* Moved into the database when it has so many: rarely, for a batch waits while it runs. */
-#define CHECKPOINT_FRAMES_MAX 12000
+#define CHECKPOINT_FRAMES_MAX 14000
 #define LOCK_TRIES 5
 #define LOCK_PAUSE_US 40000
 #define CIFS_MAGIC 0xff534d42
