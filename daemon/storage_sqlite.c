@@ -404,3 +404,8 @@ bool storage_wants_upkeep(const struct storage *s)
 {
 	return s->wal_frames >= s->checkpoint_frames || storage_sqlite_identity_wants_indexing(s);
 }
+
+bool storage_needs_upkeep(const struct storage *s)
+{
+	return storage_sqlite_identity_is_behind(s);
+}

@@ -12,6 +12,7 @@
 
 #define REMEMBERED 131072 /* ids */
 #define WANTS_INDEXING 81920 /* so many that are not in the index: far enough from all */
+#define BEHIND 98304 /* so many: deliveries come faster than slices */
 #define BATCH_MAX 49152 /* the larger, the fewer late events find full pages */
 #define READ_ROWS 4096
 #define INSERT_ROWS 1000 /* about 2 ms */
@@ -218,6 +219,11 @@ bool storage_sqlite_identity_wants_indexing(const struct storage *s)
 {
 	const struct identity *x = s->identity;
 	return x->is_busy || s->now.position.stored_seq - x->indexed_seq >= WANTS_INDEXING;
+}
+
+bool storage_sqlite_identity_is_behind(const struct storage *s)
+{
+	return s->now.position.stored_seq - s->identity->indexed_seq >= BEHIND;
 }
 
 bool storage_sqlite_identity_is_full(const struct storage *s)

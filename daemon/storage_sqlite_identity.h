@@ -40,4 +40,6 @@ bool storage_sqlite_identity_is_full(const struct storage *s);
 
 /* Is there enough to be indexed? Then: a slice of it, in a transaction of its own. */
 bool storage_sqlite_identity_wants_indexing(const struct storage *s);
+/* Soon it is full. */
+bool storage_sqlite_identity_is_behind(const struct storage *s);
 MUST_CHECK int storage_sqlite_identity_index(struct storage *s);

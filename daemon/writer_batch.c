@@ -27,10 +27,11 @@ bool writer_batch_is_due(const struct writer *w)
 	return w->first && (w->stopping || !is_flying(w) || w->n_queued >= WRITER_BATCH_WORTH);
 }
 
-bool writer_batch_is_busy(struct writer *w)
+bool writer_batch_is_busy(struct writer *w, size_t *ret_waiting)
 {
 	(void)pthread_mutex_lock(&w->lock);
 	bool busy = w->first || is_flying(w);
+	*ret_waiting = w->n_queued;
 	(void)pthread_mutex_unlock(&w->lock);
 	return busy;
 }

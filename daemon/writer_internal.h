@@ -80,8 +80,8 @@ struct writer {
 bool writer_batch_is_due(const struct writer *w);
 /* Under the lock, if there is one: up to WRITER_BATCH_MAX jobs, in order. */
 struct writer_job *writer_batch_take(struct writer *w, size_t *ret_n);
-/* Do deliveries wait, or fly? */
-bool writer_batch_is_busy(struct writer *w);
+/* Do deliveries wait, and how many, or fly? */
+bool writer_batch_is_busy(struct writer *w, size_t *ret_waiting);
 /* Writes them, and has each answered. */
 void writer_batch_run(struct writer *w, struct writer_job *first, size_t n);
 /* The thread that syncs, for as long as the writer's runs and until all is answered. */

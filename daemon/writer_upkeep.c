@@ -10,10 +10,13 @@
  * for longer. */
 #define FOLD_US 20000
 #define FOLD_EVENTS 1536
-#define FOLD_PART 256 /* events, while deliveries come: they wait for one part at a time */
+#define FOLD_PART 200 /* events at least, while deliveries come: they wait for one part at a time  \
+		       */
 #define GATHER_US 2000
 #define GATHER_EVENTS 8 /* fewer are not worth a transaction */
 #define ASIDE_US 3000
+#define UPKEEP_SLICES                                                                              \
+	4 /* at once, where deliveries come faster than one after each batch would do */
 #define RETRY_MS 1000 /* pause of the projector, or of work aside, after it failed */
 
 /* While the store fails, health checks keep deliveries away: then nobody but us would find out that
@@ -75,11 +78,15 @@ static void pause_folding(struct writer *w, int r, int64_t now_ms)
 	w->fold_fails = true;
 }
 
-/* In parts, for the sake of deliveries, unless they come faster than parts are written: then whole
- * slices hold them up, until the fold has caught up. */
-static bool may_take_its_time(struct writer *w)
+/* In parts, for the sake of deliveries, in as many as let the fold keep up: a batch comes behind
+ * each. Where they come faster nevertheless, whole slices hold them up, until it has caught up. 0:
+ * whole. */
+static size_t part_size(struct writer *w)
 {
-	return writer_batch_is_busy(w) && unfolded(w) <= FOLD_EVENTS + WRITER_BATCH_MAX;
+	size_t n_waiting;
+	bool is_busy = writer_batch_is_busy(w, &n_waiting);
+	bool keeps_up = unfolded(w) <= FOLD_EVENTS + WRITER_BATCH_MAX;
+	return is_busy && keeps_up ? base_max_size(FOLD_PART, 2 * n_waiting) : 0;
 }
 
 static void fold(struct writer *w, int64_t now_ms)
@@ -87,7 +94,7 @@ static void fold(struct writer *w, int64_t now_ms)
 	int64_t begun_us = clock_mono_us();
 	if (!projector_is_writing(w->projector))
 		w->slice_after_seq = projector_folded_seq(w->projector);
-	projector_set_part(w->projector, may_take_its_time(w) ? FOLD_PART : 0);
+	projector_set_part(w->projector, part_size(w));
 	int r = projector_step(w->projector, FOLD_US, FOLD_EVENTS, &w->more_to_fold);
 	/* A full slice leaves what came meanwhile to the next, which is to be full, too. */
 	if (projector_folded_seq(w->projector) - w->slice_after_seq >= FOLD_EVENTS)
@@ -174,6 +181,8 @@ static void maintain(struct writer *w)
 {
 	int64_t begun_us = clock_mono_us();
 	int r = storage_maintain(w->s);
+	for (int i = 1; i < UPKEEP_SLICES && r == 0 && storage_needs_upkeep(w->s); i++)
+		r = storage_maintain(w->s);
 	if (r < 0)
 		writer_complain(w, "the write-ahead log could not be moved into the database", r);
 	note_slice(w, WRITER_SLICE_UPKEEP, begun_us);
@@ -202,14 +211,17 @@ static void work_between(struct writer *w, int64_t now_ms)
 		learn(w);
 }
 
-/* Behind a slice of the fold, a batch comes first: it should not wait for all of this. */
+/* Behind a slice of the fold, a batch comes first: it should not wait for all of this. Not so
+ * behind a part, which is short: or what has to be done for every so many events would fall behind.
+ */
 void writer_upkeep(struct writer *w)
 {
 	int64_t now_ms = clock_mono_ms();
 	bool paused = now_ms < w->retry_fold_ms;
-	w->has_put_off = !paused && fold_if_due(w, now_ms) && !w->has_put_off;
+	w->has_put_off = !paused && fold_if_due(w, now_ms) && !w->has_put_off &&
+			 !projector_is_writing(w->projector);
 	w->has_pending = !paused && unfolded(w) > 0;
-	if (!w->has_put_off)
+	if (!w->has_put_off || storage_needs_upkeep(w->s))
 		work_between(w, now_ms);
 	if (is_tick_due(w, now_ms) && (paused || !projector_is_writing(w->projector)))
 		tick(w, now_ms);

@@ -279,6 +279,8 @@ MUST_CHECK int storage_unskip(struct storage *s, int64_t seq);
 /* Upkeep outside of a transaction, a slice a call: indexes what was stored, moves the write-ahead
  * log into the database (PASSIVE: waits for nobody). */
 bool storage_wants_upkeep(const struct storage *s);
+/* It must come before all else, or deliveries are refused soon. */
+bool storage_needs_upkeep(const struct storage *s);
 MUST_CHECK int storage_maintain(struct storage *s);
 /* Reading ahead outside of a transaction, a slice a call: what makes the fold's look-ups cheap. */
 bool storage_wants_learning(const struct storage *s);
