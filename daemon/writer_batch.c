@@ -17,6 +17,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define CROWD_BATCHES 32 /* by then two thirds of a crowd are forgotten */
+
 static bool is_flying(const struct writer *w)
 {
 	return w->n_written > 0 || w->syncing_since_ms != 0;
@@ -27,13 +29,12 @@ bool writer_batch_is_due(const struct writer *w)
 	return w->first && (w->stopping || !is_flying(w) || w->n_queued >= WRITER_BATCH_WORTH);
 }
 
-bool writer_batch_is_busy(struct writer *w, size_t *ret_waiting)
+size_t writer_batch_crowd(struct writer *w)
 {
 	(void)pthread_mutex_lock(&w->lock);
-	bool busy = w->first || is_flying(w);
-	*ret_waiting = w->n_queued;
+	size_t crowd = w->first || is_flying(w) ? w->crowd : 0;
 	(void)pthread_mutex_unlock(&w->lock);
-	return busy;
+	return crowd;
 }
 
 struct writer_job *writer_batch_take(struct writer *w, size_t *ret_n)
@@ -46,6 +47,7 @@ struct writer_job *writer_batch_take(struct writer *w, size_t *ret_n)
 	end->next = NULL;
 	if (!w->first)
 		w->last = &w->first;
+	w->crowd = base_max_size(w->n_queued, w->crowd - w->crowd / CROWD_BATCHES);
 	w->n_queued -= n;
 	*ret_n = n;
 	return first;

@@ -47,7 +47,7 @@ struct writer {
 	pthread_cond_t wake;
 	struct writer_job *first, **last;
 	struct writer_task *first_task, **last_task;
-	size_t n_queued;
+	size_t n_queued, crowd; /* crowd: what a batch found waiting, at most, of late */
 	pthread_cond_t wake_syncer;
 	struct writer_batch written[WRITER_WRITTEN_MAX]; /* for its next sync */
 	size_t n_written;
@@ -80,8 +80,8 @@ struct writer {
 bool writer_batch_is_due(const struct writer *w);
 /* Under the lock, if there is one: up to WRITER_BATCH_MAX jobs, in order. */
 struct writer_job *writer_batch_take(struct writer *w, size_t *ret_n);
-/* Do deliveries wait, and how many, or fly? */
-bool writer_batch_is_busy(struct writer *w, size_t *ret_waiting);
+/* How many deliveries come at once, of late. 0: none wait or fly now. */
+size_t writer_batch_crowd(struct writer *w);
 /* Writes them, and has each answered. */
 void writer_batch_run(struct writer *w, struct writer_job *first, size_t n);
 /* The thread that syncs, for as long as the writer's runs and until all is answered. */

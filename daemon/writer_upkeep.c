@@ -10,13 +10,12 @@
  * for longer. */
 #define FOLD_US 20000
 #define FOLD_EVENTS 1536
-#define FOLD_PART 200 /* events at least, while deliveries come: they wait for one part at a time  \
-		       */
+#define FOLD_PART 200 /* events: deliveries that come meanwhile wait for one part at a time */
+#define CROWD 128 /* deliveries at once: more of them get whole slices */
 #define GATHER_US 2000
 #define GATHER_EVENTS 8 /* fewer are not worth a transaction */
 #define ASIDE_US 3000
-#define UPKEEP_SLICES                                                                              \
-	4 /* at once, where deliveries come faster than one after each batch would do */
+#define UPKEEP_SLICES 4 /* at once, where one after each batch is not enough */
 #define RETRY_MS 1000 /* pause of the projector, or of work aside, after it failed */
 
 /* While the store fails, health checks keep deliveries away: then nobody but us would find out that
@@ -78,15 +77,15 @@ static void pause_folding(struct writer *w, int r, int64_t now_ms)
 	w->fold_fails = true;
 }
 
-/* In parts, for the sake of deliveries, in as many as let the fold keep up: a batch comes behind
- * each. Where they come faster nevertheless, whole slices hold them up, until it has caught up. 0:
- * whole. */
+/* In parts, for the sake of deliveries: a batch comes behind each. Not for a crowd: its batches are
+ * large, the fold would fall behind them, and what they bring would be held in memory beside the
+ * slice. Where deliveries come faster nevertheless, whole slices hold them up, until the fold has
+ * caught up. 0: whole. */
 static size_t part_size(struct writer *w)
 {
-	size_t n_waiting;
-	bool is_busy = writer_batch_is_busy(w, &n_waiting);
+	size_t crowd = writer_batch_crowd(w);
 	bool keeps_up = unfolded(w) <= FOLD_EVENTS + WRITER_BATCH_MAX;
-	return is_busy && keeps_up ? base_max_size(FOLD_PART, 2 * n_waiting) : 0;
+	return crowd > 0 && crowd <= CROWD && keeps_up ? FOLD_PART : 0;
 }
 
 static void fold(struct writer *w, int64_t now_ms)
