@@ -29,6 +29,7 @@
 #define LIFE_PART 3 /* events */
 #define LIFE_ORDERS_MAX 100
 #define LIFE_ROUNDS_MAX 60 /* of the writer, for a step to be done */
+#define LIFE_BACK_MAX 20 /* of them, until all is well: each may write one part of a slice */
 #define LIFE_FAULTS_MAX 16
 #define LIFE_NEVER (INT64_C(1) << 40)
 #define LIFE_LOG_LIMIT (64 * 4096) /* bytes: every few commits make a checkpoint */
@@ -388,7 +389,7 @@ static void life_find_back(struct life *life)
 	life->fault->end();
 	if (!life->writer)
 		return;
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < LIFE_BACK_MAX; i++) {
 		life_round(life, 1100);
 		admin_health_read(life->writer, NULL, 1000, false, &health);
 		if (admin_health_is_ready(&health) &&
