@@ -282,6 +282,16 @@ static bool fold_broken(struct world *w, long n, int error, bool stays, bool aga
 	return failed;
 }
 
+/* Ends this world, too. `at`: folded up to, and skipped. */
+static void expect_ledger_and_end(void **state, const char *at, const char *ledger)
+{
+	CLEANUP_FREE char *is = ledger_of(*state);
+	CLEANUP_FREE char *is_at = rows_of(*state, "SELECT folded_seq, skipped FROM ledger_state");
+	(void)end_world(state);
+	assert_string_equal(is_at, at);
+	assert_string_equal(is, ledger);
+}
+
 static void folds_exactly_once_on_a_disk_that_fails_anywhere(void **state)
 {
 	struct world *w = *state;
@@ -306,12 +316,7 @@ static void folds_exactly_once_on_a_disk_that_fails_anywhere(void **state)
 			}
 			failed = fold_broken(other, n, errors[n % 3], n % 2, n % 4 > 1);
 			failures += failed;
-			CLEANUP_FREE char *is = ledger_of(other);
-			CLEANUP_FREE char *at =
-				rows_of(other, "SELECT folded_seq, skipped FROM ledger_state");
-			(void)end_world(&other_state);
-			assert_string_equal(at, "7|0");
-			assert_string_equal(is, expected);
+			expect_ledger_and_end(&other_state, "7|0", expected);
 		}
 		assert_true(failures > 5);
 	}
@@ -403,12 +408,7 @@ static void counts_each_event_once_wherever_a_slice_in_parts_is_cut_off(void **s
 		(void)fold_all(other);
 		assert_false(projector_is_amid(other->p));
 		expect_each_event_once(other);
-		CLEANUP_FREE char *is = ledger_of(other);
-		CLEANUP_FREE char *at =
-			rows_of(other, "SELECT folded_seq, skipped FROM ledger_state");
-		(void)end_world(&other_state);
-		assert_string_equal(at, "60|1");
-		assert_string_equal(is, expected);
+		expect_ledger_and_end(&other_state, "60|1", expected);
 	}
 	assert_true(n_amid > 40 / (int)step);
 }
@@ -455,12 +455,7 @@ static void folds_exactly_once_whatever_allocation_fails(void **state)
 			else
 				put_mixed(other);
 			hit = fold_scarcely(other, n);
-			CLEANUP_FREE char *is = ledger_of(other);
-			CLEANUP_FREE char *at =
-				rows_of(other, "SELECT folded_seq, skipped FROM ledger_state");
-			(void)end_world(&other_state);
-			assert_string_equal(at, "7|0");
-			assert_string_equal(is, expected);
+			expect_ledger_and_end(&other_state, "7|0", expected);
 		}
 		assert_true(n > 20);
 	}

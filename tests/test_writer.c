@@ -215,20 +215,27 @@ static void answers_every_job_once_whoever_lends_it(void **state)
 	expect_rows(world, "SELECT count(*), sum(deliveries) FROM events", "300|1200");
 }
 
+/* A delivery as the other one, of another event. */
+static void init_other(struct order *o, const struct order *like, struct told told)
+{
+	*o = (struct order) { .n_done = 0 };
+	init_told(&o->parcel, told);
+	o->job = like->job;
+	o->job.delivery = o->parcel.delivery;
+	o->job.delivery.judged = &o->parcel.judged;
+}
+
 static void tells_why_a_body_was_quarantined(void **state)
 {
 	struct world *world = *state;
 	struct writer *w = new_writer(world);
 	struct order first, reused;
 	init_order(&first, 1);
-	reused = (struct order) { .n_done = 0 };
-	init_told(&reused.parcel, (struct told) { .id = "ev-1",
-						  .type = "sandbox.killed",
-						  .time = "2026-11-20T10:00:00Z",
-						  .sandbox = "x" });
-	reused.job = first.job;
-	reused.job.delivery = reused.parcel.delivery;
-	reused.job.delivery.judged = &reused.parcel.judged;
+	init_other(&reused, &first,
+		   (struct told) { .id = "ev-1",
+				   .type = "sandbox.killed",
+				   .time = "2026-11-20T10:00:00Z",
+				   .sandbox = "x" });
 	submit(w, &first);
 	submit(w, &reused);
 	assert_int_equal(writer_start(w), 0);
@@ -632,7 +639,7 @@ static void a_rebuild_helps_a_ledger_that_cannot_be_read(void **state)
 {
 	struct world *world = *state;
 	struct writer_health health;
-	struct order first, second = { .n_done = 0 };
+	struct order first, second;
 	int kept = begin_listening();
 	struct writer *w = new_writer(world);
 	init_order(&first, 1);
@@ -644,13 +651,11 @@ static void a_rebuild_helps_a_ledger_that_cannot_be_read(void **state)
 	change(world, "UPDATE sandbox SET facts = x'00'");
 	open_store(world);
 	w = new_writer(world);
-	init_told(&second.parcel, (struct told) { .id = "ev-2",
-						  .type = "sandbox.paused",
-						  .time = "2026-11-20T09:10:00Z",
-						  .sandbox = "ev-1" });
-	second.job = first.job;
-	second.job.delivery = second.parcel.delivery;
-	second.job.delivery.judged = &second.parcel.judged;
+	init_other(&second, &first,
+		   (struct told) { .id = "ev-2",
+				   .type = "sandbox.paused",
+				   .time = "2026-11-20T09:10:00Z",
+				   .sandbox = "ev-1" });
 	submit(w, &second);
 	assert_int_equal(writer_start(w), 0);
 	WAIT_FOR(atomic_load(&second.n_done) == 1);
