@@ -15,6 +15,7 @@
 
 #define TRIES_MAX 2
 #define TICK_SANDBOXES_MAX 256
+#define OFFERED_AMID 768 /* behind a slice in parts, which is held in memory, too */
 #define OFFERED_BODY_MAX (16 * 1024) /* a larger one comes from the log: so memory has a bound */
 
 void projector_roll_back(struct projector *p)
@@ -63,6 +64,8 @@ void projector_offer(struct projector *p, int64_t seq, const struct storage_deli
 	struct span source = { delivery->source, strlen(delivery->source) };
 	int64_t source_key;
 	if (delivery->body.len > OFFERED_BODY_MAX)
+		return;
+	if (projector_slice_is_amid(p) && seq > p->last_seq + OFFERED_AMID)
 		return;
 	if (offer->read || storage_key(p->s, STORAGE_SOURCE, source, &source_key) < 0)
 		return; /* far behind: it comes from the log */
