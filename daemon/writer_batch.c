@@ -248,6 +248,7 @@ void writer_batch_run(struct writer *w, struct writer_job *first, size_t n)
 {
 	struct writer_batch batch = { .first = first, .begun_us = clock_mono_us() };
 	int r = batch.status = write_batch(w, first);
+	w->last_batch_ms = clock_mono_ms();
 	metrics_observe(METRICS_BATCH_SIZE, (int64_t)n);
 	if (r < 0) {
 		metrics_count(METRICS_COMMIT_FAILED);

@@ -66,7 +66,7 @@ struct writer {
 	const struct config *config;
 	struct log_limit complaint;
 	int64_t slice_after_seq; /* the fold's slice that was begun last */
-	int64_t last_fold_ms, last_tick_ms, retry_fold_ms, retry_aside_ms;
+	int64_t last_batch_ms, last_fold_ms, last_tick_ms, retry_fold_ms, retry_aside_ms;
 	bool fold_fails, more_to_fold, has_pending, more_aside, more_upkeep, has_put_off,
 		aliases_due, do_rebuild, do_prune;
 	struct writer_slices slices[WRITER_N_SLICES];

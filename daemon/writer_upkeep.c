@@ -15,6 +15,8 @@
 #define GATHER_US 2000
 #define GATHER_EVENTS 8 /* fewer are not worth a transaction */
 #define ASIDE_US 3000
+#define ASIDE_ALONE_US 15000 /* a slice costs a transaction */
+#define ALONE_MS 1000 /* without a delivery */
 #define UPKEEP_SLICES 4 /* at once, where one after each batch is not enough */
 #define RETRY_MS 1000 /* pause of the projector, or of work aside, after it failed */
 
@@ -136,7 +138,9 @@ static void work_aside(struct writer *w, int64_t now_ms)
 {
 	bool rebuilding = rebuild_has_work(w->rebuild);
 	int64_t begun_us = clock_mono_us();
-	int r = rebuilding ? rebuild_step(w->rebuild, ASIDE_US) : retention_step(w->retention);
+	bool alone = now_ms - w->last_batch_ms >= ALONE_MS;
+	int r = rebuilding ? rebuild_step(w->rebuild, alone ? ASIDE_ALONE_US : ASIDE_US)
+			   : retention_step(w->retention);
 	note_slice(w, rebuilding ? WRITER_SLICE_REBUILD : WRITER_SLICE_RETENTION, begun_us);
 	if (r < 0) {
 		writer_complain(

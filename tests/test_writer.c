@@ -668,6 +668,39 @@ static void a_rebuild_helps_a_ledger_that_cannot_be_read(void **state)
 	finish_parcel(&second.parcel);
 }
 
+/* Of so many events; 0: as the writer has it. */
+static size_t part_size;
+
+void __real_projector_set_part(struct projector *p, size_t n);
+void __wrap_projector_set_part(struct projector *p, size_t n);
+void __wrap_projector_set_part(struct projector *p, size_t n)
+{
+	__real_projector_set_part(p, part_size > 0 ? part_size : n);
+}
+
+/* Or each change of the ledger would have the slice begun anew, and written whole. */
+static void a_rebuild_waits_for_the_end_of_a_slice_in_parts(void **state)
+{
+	enum { N = 100, PART = 3 };
+	struct world *world = *state;
+	struct writer_health health;
+	struct writer *w = new_writer(world);
+	struct order *orders = new_orders(N);
+	int kept = begin_listening();
+	for (int i = 0; i < N; i++)
+		submit(w, &orders[i]);
+	writer_request_rebuild(w);
+	part_size = PART;
+	assert_int_equal(writer_start(w), 0);
+	WAIT_FOR((writer_health(w, &health), health.folded_seq == N && !health.rebuilding));
+	end_writer(w);
+	part_size = 0;
+	CLEANUP_FREE char *said = end_listening(kept);
+	assert_non_null(strstr(said, "the ledger was rebuilt events=100"));
+	expect_rows(world, "SELECT count(*), sum(runs) FROM sandboxes", "100|100");
+	free_orders(orders, N);
+}
+
 /* More waits than one slice of the fold takes. */
 static void folds_what_a_crowd_left_behind(void **state)
 {
@@ -848,6 +881,7 @@ int main(void)
 		TEST(finishes_what_is_queued_before_it_stops),
 		TEST(folds_what_a_crowd_left_behind),
 		TEST(a_rebuild_helps_a_ledger_that_cannot_be_read),
+		TEST(a_rebuild_waits_for_the_end_of_a_slice_in_parts),
 		TEST(can_be_freed_without_a_start),
 		TEST(keeps_what_a_task_did_only_if_it_says_so),
 		TEST(counts_secrets_in_use),
