@@ -112,6 +112,8 @@ async def garbage(client):
 KINDS = [half_open, drip_head, half_open, slow_body, half_open, drip_head, half_open, slow_body, drip_head, half_open,
          endless_head, huge_head, body_of_a_gibibyte, chunks_without_end, bad_chunks, length_and_coding, pipelined,
          leaves_early, leaves_before_the_answer, garbage]
+# Refused at once, as soon as somebody reads them: who began late is still to see it.
+PROMPT, PATIENCE_S = (huge_head, bad_chunks, length_and_coding, pipelined), 5
 
 
 async def one_round(kind, host, port, deadline, answers):
@@ -122,7 +124,7 @@ async def one_round(kind, host, port, deadline, answers):
             await kind(client)
         except OSError:
             pass  # cut off: what was answered may still be read
-        first = await asyncio.wait_for(reader.read(4096), max(0.1, client.time_left()))
+        first = await asyncio.wait_for(reader.read(4096), max(PATIENCE_S if kind in PROMPT else 0.1, client.time_left()))
         answers[first[9:12].decode("latin-1") if first.startswith(b"HTTP/1.") else "none"] += 1
     except TimeoutError:
         answers["open"] += 1

@@ -117,8 +117,7 @@ class Hostile(Admin):
             if not SANITIZED:  # else rounds are hardly begun when the time is up
                 self.assertEqual(told[kind].get("open", 0), 0, (kind, told[kind]))
         if not SANITIZED:  # the deadline is for the whole head: a byte now and then does not keep a connection
-            dripped = {"408": 0, "none": 0, "open": 0, **told["drip_head"]}  # none: cut off before it could read its 408
-            self.assertGreater(dripped["408"], 0, told)
+            dripped = {"408": 0, "none": 0, "open": 0, **told["drip_head"]}  # none: reset by its next byte, its 408 unread
             self.assertGreater(dripped["408"] + dripped["none"], dripped["open"], told)
 
     def test_many_connections_of_one_address_can_be_limited(self):
