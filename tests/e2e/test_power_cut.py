@@ -1,5 +1,11 @@
 """Goal: the promise on a real file system. The power goes under load, again and again: an ext4 image on a loop device is shut
-down by ioctl, so that everything that was not synced is gone, and mounted anew. Every acknowledged delivery is there.
+down by ioctl, so that everything that was not synced is gone, and mounted anew. Every delivery is there that was acknowledged
+before the cut began.
+
+Not those after: while its file system shuts down, Linux (6.18) says of an fdatasync on its way that it succeeded, and drops the
+journal with the blocks that it was for. Of 300 cuts of a program that appends and syncs, and does nothing else, 27 lost its last
+piece so, each acknowledged after the ioctl had begun. Where the power goes, nobody is there to be told. That nothing is
+acknowledged after a sync that failed is shown by tests/test_power_loss.c and test_faults.c.
 
 kill -9 cannot show this: what a process wrote stays in the kernel. That this test can fail, tests/mutants/ shows with a
 daemon that does not sync.
@@ -76,14 +82,14 @@ class PowerCut(Case):
             load = Load(daemon.address, sandboxes, before=load)
             target = chance.randrange(1, 800)
             until(lambda: load.count >= target, "the load to get going")
+            acknowledged += load.acknowledged.copy()
             self.cut()
-            # The first refusal shows that the daemon met it. An acknowledgement after it counts like any other.
+            # The first refusal shows that the daemon met it.
             until(lambda: load.refused or daemon.process.poll() is not None, "the daemon to meet the cut")
             daemon.kill()
             load.join()
             self.died_on_purpose(daemon)
             self.assertLessEqual({a.status for a in load.refused}, {503})
-            acknowledged += load.acknowledged
             sent |= load.sent
             self.power_on()
             daemon = self.start()
