@@ -51,6 +51,10 @@ static void alert_check_notify(struct config_reading *r, const struct config_ins
 		return;
 	}
 	alert_refuse_key(r, instance, "command", "kind = command only");
+	/* An empty url is written on purpose. */
+	if (!alert_line(instance, "url") && !alert_line(instance, "url_file"))
+		config_read_complain(r, false, instance->line, instance,
+				     "has neither url nor url_file: nothing is sent to it");
 	if (notify->url && notify->url_file)
 		config_read_complain(r, true, alert_line(instance, "url_file"), instance,
 				     "only one of url and url_file may be given");

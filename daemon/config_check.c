@@ -261,5 +261,6 @@ void config_check_all(struct config_reading *r)
 	check_sources(r);
 	check_names(r);
 	check_sizes(r);
+	config_filter_check(r);
 	config_alert_check(r);
 }

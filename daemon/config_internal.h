@@ -99,6 +99,9 @@ const struct config_section *config_keys_sections(size_t *ret_n);
 const struct config_section *config_keys_section(const char *name);
 /* The key's place in section->keys, or -1. */
 int config_keys_index(const struct config_section *section, const char *name);
+/* Edits (insert, delete, change, swap of neighbours) between two names, letter case ignored;
+ * SIZE_MAX if a name is longer than any of ours could be. */
+size_t config_keys_distance(const char *a, const char *b);
 /* "; did you mean …" for a name that is unknown, or "" when nothing is near. */
 void config_keys_suggest_section(const char *name, char buf[static CONFIG_WHY_MAX]);
 void config_keys_suggest_key(const struct config_section *section, const char *name,
@@ -195,6 +198,9 @@ void config_read_complain(struct config_reading *r, bool is_error, unsigned int 
 
 /* Whether the keys agree with each other. Findings go to the report, -ENOMEM to r->rc. */
 void config_check_all(struct config_reading *r);
+/* Filters that most likely hold a typing mistake: what they refuse is not kept. Warnings, since a
+ * later sender may know more names than we do. */
+void config_filter_check(struct config_reading *r);
 /* The part of it about [notify] and [alert]; also fills in what depends on the kind of rule. */
 void config_alert_check(struct config_reading *r);
 

@@ -553,9 +553,7 @@ static size_t min3(size_t a, size_t b, size_t c)
 	return base_min_size(a, base_min_size(b, c));
 }
 
-/* Edits (insert, delete, change, swap of neighbours) between two names, letter case ignored;
- * SIZE_MAX if a name is longer than any of ours could be. */
-static size_t keys_distance(const char *a, const char *b)
+size_t config_keys_distance(const char *a, const char *b)
 {
 	size_t rows[3][NAME_MAX_LEN + 1];
 	size_t a_len = strlen(a), b_len = strlen(b);
@@ -586,7 +584,7 @@ static size_t keys_nearness(const char *name, const char *known)
 	size_t shorter = base_min_size(strlen(name), strlen(known));
 	if (shorter >= 4 && strncasecmp(name, known, shorter) == 0)
 		return 1;
-	size_t distance = keys_distance(name, known);
+	size_t distance = config_keys_distance(name, known);
 	return distance <= 1 + strlen(known) / 4 ? distance : SIZE_MAX;
 }
 

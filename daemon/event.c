@@ -54,6 +54,8 @@ static const struct event_field event_fields[] = {
 	{ { "sandbox_team_id", "sandboxTeamId" }, EVENT_FIELD_ID, INTO_EVENT(team_id) },
 };
 
+#define TEST_TYPE "e2b-hookd.test"
+
 static const char *const kind_names[EVENT_N_KINDS] = {
 	[EVENT_CREATED] = "created", [EVENT_RESUMED] = "resumed",
 	[EVENT_UPDATED] = "updated", [EVENT_PAUSED] = "paused",
@@ -123,7 +125,7 @@ static bool strip_prefix(struct span *s, struct span prefix)
 
 static enum event_kind kind_of_type(struct span type)
 {
-	if (span_is(type, SPAN_LITERAL("e2b-hookd.test")))
+	if (span_is(type, SPAN_LITERAL(TEST_TYPE)))
 		return EVENT_TEST;
 	if (!strip_prefix(&type, SPAN_LITERAL("sandbox.")))
 		return EVENT_OTHER;
@@ -132,6 +134,24 @@ static enum event_kind kind_of_type(struct span type)
 		if (verbs[i].in_type && span_is(type, span_of(verbs[i].name)))
 			return verbs[i].kind;
 	return EVENT_OTHER;
+}
+
+const char *event_known_name(size_t n, char buf[static EVENT_NAME_MAX])
+{
+	static const char *const prefixes[] = { "sandbox.", "sandbox.lifecycle." };
+	if (n < EVENT_N_KINDS)
+		return kind_names[n];
+	n -= EVENT_N_KINDS;
+	if (n == 0)
+		return TEST_TYPE;
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		for (size_t k = 0; verbs[i].in_type && k < ARRAY_SIZE(prefixes); k++)
+			if (--n == 0) {
+				(void)snprintf(buf, EVENT_NAME_MAX, "%s%s", prefixes[k],
+					       verbs[i].name);
+				return buf;
+			}
+	return NULL;
 }
 
 static bool kind_of_label(struct span category, struct span label, enum event_kind *ret)

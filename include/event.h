@@ -112,6 +112,10 @@ int64_t
 event_second(const struct event *event); /* of its time, rounded down: part of its identity */
 const char *event_kind_name(enum event_kind kind); /* "created" … */
 bool event_kind_from_name(struct span name, enum event_kind *ret);
+/* The nth of the names that an event goes by: all kinds, and all types that mean one of them (but
+ * for "other"). NULL past the last. `buf` holds it. */
+#define EVENT_NAME_MAX 64
+const char *event_known_name(size_t n, char buf[static EVENT_NAME_MAX]);
 const char *event_status_name(enum event_status status);
 /* A start (created, resumed, forked), an end (paused, killed) of a run? */
 bool event_kind_starts_run(enum event_kind kind);

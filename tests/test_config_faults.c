@@ -188,6 +188,59 @@ static void refuses_sources_that_cannot_work(void **state)
 	expect_error("[log]\nlevel = info\n", 0, "no [source NAME]");
 }
 
+/* The sender is answered 200 for what a filter refuses, and does not send it again. */
+static void warns_of_filters_that_are_most_likely_mistyped(void **state)
+{
+	static const struct fault faults[] = {
+		{ "events = killed, creatd\n", 3,
+		  "[source e2b] events: \"creatd\" is no event type or kind that is known; did you "
+		  "mean \"created\"?" },
+		{ "events = !sandbox.lifecycle.kiled\n", 3,
+		  "did you mean \"sandbox.lifecycle.killed\"?" },
+		{ "events = sandbx.*\n", 3, "\"sandbx.*\" is no event type or kind that is known" },
+		{ "events = e2b-hookd.tst\n", 3, "did you mean \"e2b-hookd.test\"?" },
+		{ "templates = tta-ml-minmal\n[template a0]\nalias = tta-ml-minimal\n", 3,
+		  "[source e2b] templates: no [template ID] has the id or alias \"tta-ml-minmal\"; "
+		  "did you mean \"tta-ml-minimal\"?" },
+		{ "[alert x]\non = execution_failed\ntemplates = a0b1c2e3\n[template a0b1c2d3]\n", 5,
+		  "did you mean \"a0b1c2d3\"?" },
+		{ "[notify x]\nkind = slack\n", 3, "nothing is sent to it" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
+		char text[1024];
+		struct config *config;
+		CLEANUP(config_report_finish) struct config_report report;
+		(void)snprintf(text, sizeof(text), "%s%s", SOURCE, faults[i].text);
+		assert_int_equal(load(text, &config, &report), 0);
+		if (report.n != 1 || report.items[0].line != faults[i].line ||
+		    !strstr(report.items[0].text, faults[i].what))
+			fail_msg("%zu findings, first: %s; wanted: %s", report.n,
+				 report.n ? report.items[0].text : "-", faults[i].what);
+		assert_false(report.items[0].is_error);
+		config_unref(config);
+	}
+}
+
+static void does_not_warn_of_filters_that_may_be_meant(void **state)
+{
+	static const char *const lists[] = {
+		"events = *",
+		"events = sandbox.*",
+		"events = created, sandbox.code_executed",
+		"events = !sandbox.lifecycle.*, !other",
+		"events = sandbox.deleted, test",
+		"templates = tta-ml-minimal, a1",
+		"templates = a2, tta-ml-minimal2, tta-ml-min*",
+		"templates = something-else",
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		char text[1024];
+		(void)snprintf(text, sizeof(text), "%s%s\n[template a1]\nalias = tta-ml-minimal\n",
+			       SOURCE, lists[i]);
+		config_unref(must_load(text));
+	}
+}
+
 static void refuses_templates_that_contradict_each_other(void **state)
 {
 	static const struct fault faults[] = {
@@ -325,6 +378,8 @@ int main(void)
 		cmocka_unit_test(refuses_listeners_that_cannot_be_meant),
 		cmocka_unit_test(wants_a_token_where_others_can_reach_the_admin_listener),
 		cmocka_unit_test(refuses_sources_that_cannot_work),
+		cmocka_unit_test(warns_of_filters_that_are_most_likely_mistyped),
+		cmocka_unit_test(does_not_warn_of_filters_that_may_be_meant),
 		cmocka_unit_test(refuses_templates_that_contradict_each_other),
 		cmocka_unit_test(refuses_limits_that_contradict_each_other),
 		cmocka_unit_test(refuses_names_where_none_belong_and_dates_that_are_none),
