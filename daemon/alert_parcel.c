@@ -9,38 +9,36 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define QUERY_MARGIN_MS 60000 /* clocks differ a little */
+#define CONFIG_OPTION_MAX 256
+#define PLAIN_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._+-@:,"
 
 /* How each kind of rule speaks: `one` and `many` occurrences, what is over, its unit, and the
- * command that shows the rest. */
+ * command of e2b-hookctl that shows the rest. */
 static const struct {
 	const char *one, *many, *over, *unit, *query;
 } words[ALERT_N_ON] = {
 	[ALERT_ON_EXECUTION_FAILED] = { "execution failed", "executions failed",
-					"no more executions fail", "events",
-					"e2b-hookctl failures" },
+					"no more executions fail", "events", "failures" },
 	[ALERT_ON_SANDBOX_FAILED] = { "sandbox was lost", "sandboxes were lost",
 				      "no more sandboxes are lost", "events",
-				      "e2b-hookctl events --type killed" },
+				      "events --type killed" },
 	[ALERT_ON_FAILURE_RATE] = { "", "", "the failure rate is below its limit again", "ratio",
-				    "e2b-hookctl failures" },
-	[ALERT_ON_RUNAWAY] = { "", "", "no run lasts too long any more", "s",
-			       "e2b-hookctl running" },
-	[ALERT_ON_BUDGET] = { "", "", "within the budget again", "usd",
-			      "e2b-hookctl costs --by template" },
-	[ALERT_ON_SILENCE] = { "", "", "events come again", "s", "e2b-hookctl status" },
+				    "failures" },
+	[ALERT_ON_RUNAWAY] = { "", "", "no run lasts too long any more", "s", "running" },
+	[ALERT_ON_BUDGET] = { "", "", "within the budget again", "usd", "costs --by template" },
+	[ALERT_ON_SILENCE] = { "", "", "events come again", "s", "status" },
 	[ALERT_ON_REJECTED] = { "delivery was rejected", "deliveries were rejected",
-				"no more deliveries are rejected", "events",
-				"e2b-hookctl rejections" },
+				"no more deliveries are rejected", "events", "rejections" },
 	[ALERT_ON_QUARANTINED] = { "delivery was quarantined", "deliveries were quarantined",
-				   "no more deliveries are quarantined", "events",
-				   "e2b-hookctl quarantine" },
+				   "no more deliveries are quarantined", "events", "quarantine" },
 	[ALERT_ON_UNKNOWN_TEMPLATE] = { "event of a template that is not configured",
 					"events of a template that is not configured",
 					"no more events of a template that is not configured",
-					"events", "e2b-hookctl events" },
+					"events", "events" },
 };
 
 /* `90 s`, `25 min`, `31.5 h`. */
@@ -182,16 +180,29 @@ static void say_times(const struct alert_parcel *p, const struct alert_rule *rul
 		buf[0] = '\0';
 }
 
-static void tell_query(struct alert_parcel *p, const struct alert_rule *rule)
+/* ` -c PATH` for a daemon that is not the one of the system; nothing where a shell would read
+ * something else into the name. */
+static void say_config(const char *path, char buf[static CONFIG_OPTION_MAX])
+{
+	CLEANUP_FREE char *whole = path ? realpath(path, NULL) : NULL;
+	bool is_said = whole && strcmp(whole, CONFIG_DEFAULT_PATH) != 0 &&
+		       whole[strspn(whole, PLAIN_CHARACTERS)] == '\0';
+	int len = is_said ? snprintf(buf, CONFIG_OPTION_MAX, " -c %s", whole) : 0;
+	if (len <= 0 || len >= CONFIG_OPTION_MAX)
+		buf[0] = '\0';
+}
+
+static void tell_query(struct alert_parcel *p, const struct alert_rule *rule, const char *config)
 {
 	const struct storage_notice *n = &p->notice;
-	char times[CLOCK_TEXT_MAX + 16];
+	char times[CLOCK_TEXT_MAX + 16], option[CONFIG_OPTION_MAX];
 	const char *command = words[n->alert.on].query;
 	if (is_past_timeout(n)) /* it is not running as far as the ledger knows */
-		command = "e2b-hookctl runs";
+		command = "runs";
+	say_config(config, option);
 	say_times(p, rule, times, sizeof(times));
 	bool has_template = *n->template_id && n->alert.on != ALERT_ON_SILENCE;
-	(void)snprintf(p->query, sizeof(p->query), "%s%s%s%s", command, times,
+	(void)snprintf(p->query, sizeof(p->query), "e2b-hookctl%s %s%s%s%s", option, command, times,
 		       has_template ? " --template " : "", has_template ? n->template_id : "");
 }
 
@@ -285,7 +296,7 @@ int alert_parcel_new(const struct storage_notice *notice, const struct config *c
 		return r;
 	}
 	summarize(p, rule);
-	tell_query(p, rule);
+	tell_query(p, rule, config->path);
 	*ret = p;
 	return 0;
 }

@@ -57,7 +57,7 @@ struct alert_parcel {
 	struct alert_sample samples[ALERT_SAMPLES_MAX];
 	struct json_doc *doc;
 	int64_t from_ms; /* the earliest of what the samples are about */
-	char summary[512], query[256];
+	char summary[512], query[512];
 };
 MUST_CHECK int alert_parcel_new(const struct storage_notice *notice, const struct config *config,
 				const char *instance, struct alert_parcel **ret);

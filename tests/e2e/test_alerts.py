@@ -248,8 +248,8 @@ class Alerts(Case):
         late = failure(timestamp=rfc3339(time.time() - 1200), started_at=rfc3339(time.time() - 3000))
         daemon.post(late)
         until(lambda: receiver.taken, "the notification")
-        program, *query = receiver.taken[0]["query"].split()
-        self.assertEqual(program, "e2b-hookctl")
+        program, option, config, *query = receiver.taken[0]["query"].split()
+        self.assertEqual((program, option, config), ("e2b-hookctl", "-c", str(self.home.config)))
         self.assertEqual([row["sandbox_id"] for row in self.ctl_rows(*query)], [late["sandbox_id"]])
 
     def test_silence_is_not_held_off_by_reloads_and_ends_with_an_event_however_old(self):
