@@ -464,8 +464,7 @@ void alert_count(struct alert *a, const struct event *e, const struct ledger_dim
 			   b->team_key != dims->team_key))
 		b++;
 	if (b == end) {
-		if (a->n_buckets == ALERT_BUCKETS)
-			return;
+		assert(a->n_buckets < ALERT_EVENTS_MAX);
 		a->n_buckets++;
 		*b = (struct alert_bucket) { time_s, dims->template_key, dims->team_key, 0, 0 };
 	}

@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define ALERT_BUCKETS 1024 /* above any slice of the fold */
 #define ALERT_SLICE_US 3000
 
 struct alert {
@@ -18,7 +17,7 @@ struct alert {
 	bool wants_buckets;
 	struct alert_bucket {
 		int64_t time_s, template_key, team_key, executions, failed;
-	} buckets[ALERT_BUCKETS];
+	} buckets[ALERT_EVENTS_MAX];
 	size_t n_buckets;
 	int64_t looked_ms[CONFIG_ALERTS_MAX], pruned_ms, after_key;
 	size_t next_rule;

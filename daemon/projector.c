@@ -15,8 +15,11 @@
 
 #define TRIES_MAX 2
 #define TICK_SANDBOXES_MAX 256
+#define FINISH_US 1000000
 #define OFFERED_AMID 768 /* behind a slice in parts, which is held in memory, too */
 #define OFFERED_BODY_MAX (16 * 1024) /* a larger one comes from the log: so memory has a bound */
+
+static_assert(SLICE_MAX <= ALERT_EVENTS_MAX, "alerts count what a slice holds");
 
 void projector_roll_back(struct projector *p)
 {
@@ -100,12 +103,14 @@ void projector_free(struct projector *p)
 	free(p);
 }
 
-/* Sandboxes and links of one slice go by the same aliases. */
+/* Sandboxes and links of one slice go by the same aliases, also where it was cut off. */
 static void finish_slice(struct projector *p)
 {
-	bool more = true;
-	while (projector_slice_is_amid(p) && projector_step(p, 0, SLICE_MAX, &more) == 0)
-		;
+	int64_t until_us = clock_mono_us() + FINISH_US;
+	bool more;
+	while (p->config && projector_is_amid(p) && clock_mono_us() < until_us)
+		if (projector_step(p, FINISH_US, SLICE_MAX, &more) < 0)
+			break;
 }
 
 void projector_set_config(struct projector *p, const struct config *config)
@@ -195,7 +200,7 @@ int projector_fold_slice(struct projector *p, int64_t after_seq, storage_event_f
 	if (r == 0 && projector_slice_is_amid(p)) {
 		p->ledger_changes = storage_ledger_changes(p->s);
 		p->after_seq = projector_slice_seq_written(p);
-		p->amid_until_seq = p->last_seq;
+		p->amid_until_seq = base_max_i64(p->amid_until_seq, p->last_seq);
 		return 0;
 	}
 	if (r < 0)
@@ -291,6 +296,8 @@ static int fold_cautiously(struct projector *p, const struct storage_position *a
 	p->left = 1;
 	r = projector_fold_slice(p, at->folded_seq, projector_slice_take, &more);
 	p->unjudged_seq = storage_is_failure(r) ? seq : 0;
+	if (storage_is_failure(r) && note_trying(p, seq, tried) == 0)
+		p->unjudged_seq = 0; /* nor will it for the next process */
 	return r;
 }
 

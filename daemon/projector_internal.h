@@ -66,7 +66,6 @@ struct projector {
 	/* Its writing. */
 	bool is_arranged; /* nothing is applied to it any more */
 	bool goes_on; /* the log, behind it */
-	bool was_cut; /* the one before it, half written: this one is written whole, to get on */
 	struct ledger_sandbox *by_key[SLICE_MAX]; /* all that were touched */
 	size_t n_parts, n_saved, n_linked; /* of by_key, of applied */
 

@@ -13,8 +13,6 @@
 
 void projector_slice_drop(struct projector *p)
 {
-	if (p->is_arranged)
-		p->was_cut = projector_slice_is_amid(p);
 	for (size_t i = 0; i < SLOTS && p->n_touched; i++) {
 		if (!p->touched[i])
 			continue;
@@ -258,7 +256,9 @@ static void arrange(struct projector *p, size_t part)
 		if (p->touched[i])
 			p->by_key[n++] = p->touched[i];
 	qsort(p->by_key, n, sizeof(*p->by_key), compare_keys);
-	p->n_parts = part && !p->was_cut ? base_max_size(1, p->n_applied / part) : 1;
+	/* What is half in the store is written whole, to get on. */
+	bool was_cut = p->after_seq < p->amid_until_seq;
+	p->n_parts = part && !was_cut ? base_max_size(1, p->n_applied / part) : 1;
 	p->n_saved = p->n_linked = 0;
 	p->is_arranged = true;
 }

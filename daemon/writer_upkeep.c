@@ -233,9 +233,9 @@ void writer_upkeep(struct writer *w)
 void writer_upkeep_finish(struct writer *w)
 {
 	int64_t until_ms = clock_mono_ms() + 1000;
-	bool more = true;
+	bool more; /* than it knew when it took the slice: what came since counts, too */
 	projector_set_part(w->projector, 0);
-	while (more && clock_mono_ms() < until_ms)
+	while (unfolded(w) > 0 && clock_mono_ms() < until_ms)
 		if (projector_step(w->projector, FOLD_US, FOLD_EVENTS, &more) < 0)
 			break;
 	if (storage_maintain(w->s) < 0)

@@ -23,6 +23,7 @@ void alert_set_config(struct alert *a, const struct config *config);
 /* A slice of the live fold, or a part of it, in one transaction: begin forgets what a failed one
  * left, then one call for each execution whose count changed and for each event that the watermark
  * passes, and end before the commit, which moves the position to that watermark. */
+#define ALERT_EVENTS_MAX 2048 /* in a slice */
 MUST_CHECK int alert_begin(struct alert *a);
 /* May a rule be about it? Else it need not be observed. */
 bool alert_wants(const struct alert *a, const struct event *event);

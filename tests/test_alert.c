@@ -181,6 +181,26 @@ static void raises_nothing_twice_whenever_the_disk_fails(void **state)
 	expect_rows(w, "SELECT count(*) FROM notifications WHERE target = 'ops'", "1");
 }
 
+/* Each in ten seconds of its own: as many as the writer folds at once. */
+static void counts_all_that_a_slice_holds(void **state)
+{
+	enum { N = 1536 };
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, RULES "[alert rate]\non = failure_rate\nthreshold = 0.2\n"
+					  "window = 15m\nnotify = ops\n");
+	int64_t now_ms = clock_unix_ms();
+	bool more;
+	for (int i = 0; i < N; i++) {
+		char id[32];
+		(void)snprintf(id, sizeof(id), "many-%d", i);
+		tell_failure_in(w, id, id, now_ms - INT64_C(10000) * i);
+	}
+	assert_int_equal(projector_step(w->p, 60000000, N, &more), 0);
+	expect_rows(w, "SELECT folded_seq FROM ledger_state", "1536");
+	expect_rows(w, "SELECT count(*), sum(executions), sum(failed) FROM alert_bucket",
+		    "1536|1536|1536");
+}
+
 /* Sandboxes first, each for itself, then what alerts go by. */
 static void raises_and_counts_nothing_twice_when_a_slice_in_parts_is_cut_off(void **state)
 {
@@ -501,6 +521,7 @@ int main(void)
 		STORE_TEST(gathers_what_comes_with_the_first_and_tells_it_once),
 		STORE_TEST(keeps_the_order_of_a_rule_and_target_and_no_other),
 		STORE_TEST(raises_nothing_twice_whenever_the_disk_fails),
+		STORE_TEST(counts_all_that_a_slice_holds),
 		STORE_TEST(raises_and_counts_nothing_twice_when_a_slice_in_parts_is_cut_off),
 		STORE_TEST(begins_where_the_store_stands_after_a_restore),
 		STORE_TEST(says_when_the_day_of_a_budget_is_over),

@@ -36,6 +36,12 @@ static void fold_all_quietly(struct world *w)
 	free(end_listening(kept));
 }
 
+static void restart(struct world *w)
+{
+	reopen(w);
+	begin_ledger(w, PLAIN);
+}
+
 /* Events that cannot be folded ---------------------------------------------- */
 
 static void spoil(struct world *w, int64_t seq)
@@ -238,6 +244,28 @@ static void never_skips_an_event_because_the_disk_failed(void **state)
 	expect_rows(w, "SELECT sandbox_id FROM sandboxes", "sb1");
 }
 
+/* Two starts on a full disk are not two deaths. */
+static void forgets_a_try_that_the_disk_ended(void **state)
+{
+	struct world *w = *state;
+	tell_nth(w, 1);
+	restart(w);
+	int failures = 0;
+	for (long n = 1; n < 30; n++) {
+		bool more;
+		disk_break_only(DISK_WRITES, n, ENOSPC, false);
+		int r = projector_step(w->p, 1000000, 256, &more);
+		disk_mend();
+		if (r == 0)
+			break;
+		failures++;
+		expect_rows(w, "SELECT trying_count, folded_seq FROM position", "0|0");
+	}
+	assert_true(failures > 4);
+	(void)fold_all(w);
+	expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state", "1|0");
+}
+
 static const char *const mixed[] = {
 	"01-v2-created",	"50-code-executed-success", "09-v2-paused",
 	"10-v2-resumed",	"51-code-executed-error",   "40-compat-agentenv-created",
@@ -254,12 +282,6 @@ static void put_and_offer_mixed(struct world *w)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(mixed); i++)
 		put_and_offer_story(w, mixed[i]);
-}
-
-static void restart(struct world *w)
-{
-	reopen(w);
-	begin_ledger(w, PLAIN);
 }
 
 /* Folds with the nth call of the disk failing (and all after it, if it stays broken), mends the
@@ -411,6 +433,64 @@ static void counts_each_event_once_wherever_a_slice_in_parts_is_cut_off(void **s
 		expect_ledger_and_end(&other_state, "60|1", expected);
 	}
 	assert_true(n_amid > 40 / (int)step);
+}
+
+/* Retention would count a sandbox twice that it takes away, and that the slice brings back. */
+static void knows_what_is_half_written_until_all_of_it_is_whole(void **state)
+{
+	struct world *w = *state;
+	bool more;
+	begin_ledger(w, PLAIN);
+	put_crowd(w, 0, CROWD);
+	projector_set_part(w->p, 5);
+	do
+		assert_int_equal(projector_step(w->p, 1000000, CROWD, &more), 0);
+	while (projector_folded_seq(w->p) == 0);
+	assert_true(projector_is_writing(w->p));
+	int64_t folded = projector_folded_seq(w->p);
+	disk_break_only(DISK_WRITES, 1, EIO, false);
+	assert_int_equal(projector_step(w->p, 1000000, CROWD, &more), -EIO);
+	disk_mend();
+	while (folded < CROWD) {
+		assert_true(projector_is_amid(w->p));
+		assert_int_equal(projector_tick(w->p, RECEIVED_MS), 0);
+		assert_int_equal(projector_step(w->p, 1000000, CROWD / 3, &more), 0);
+		assert_false(projector_is_writing(w->p));
+		assert_true(projector_folded_seq(w->p) > folded);
+		folded = projector_folded_seq(w->p);
+	}
+	assert_false(projector_is_amid(w->p));
+	expect_each_event_once(w);
+}
+
+static void finishes_a_slice_that_was_cut_off_by_the_aliases_it_began_with(void **state)
+{
+	struct world *w = *state;
+	bool more;
+	begin_ledger(w, PLAIN "[template tpl-one]\nalias = nice\n");
+	for (int i = 1; i <= 10; i++) {
+		char id[16];
+		struct told t = created;
+		(void)snprintf(id, sizeof(id), "sb%d", i);
+		t.id = t.sandbox = id;
+		t.template = "nice";
+		tell(w, t);
+	}
+	projector_set_part(w->p, 1);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(projector_step(w->p, 1000000, 10, &more), 0);
+	disk_break_only(DISK_WRITES, 1, EIO, false);
+	assert_int_equal(projector_step(w->p, 1000000, 10, &more), -EIO);
+	disk_mend();
+	struct config *next = load_config(PLAIN "[template tpl-two]\nalias = nice\n");
+	projector_set_config(w->p, next);
+	config_unref(w->config);
+	w->config = next;
+	(void)fold_all(w);
+	expect_rows(w,
+		    "SELECT s.template_id, e.template_id, count(*) FROM sandboxes s JOIN events e "
+		    "USING (sandbox_id) GROUP BY 1, 2",
+		    "tpl-one|tpl-one|10");
 }
 
 /* Memory that runs out --------------------------------------------------------- */
@@ -717,8 +797,11 @@ int main(void)
 		TEST(skips_what_the_last_two_starts_died_on),
 		TEST(records_an_event_before_it_tries_it),
 		TEST(never_skips_an_event_because_the_disk_failed),
+		TEST(forgets_a_try_that_the_disk_ended),
 		TEST(folds_exactly_once_on_a_disk_that_fails_anywhere),
 		TEST(counts_each_event_once_wherever_a_slice_in_parts_is_cut_off),
+		TEST(knows_what_is_half_written_until_all_of_it_is_whole),
+		TEST(finishes_a_slice_that_was_cut_off_by_the_aliases_it_began_with),
 		TEST(folds_exactly_once_whatever_allocation_fails),
 		TEST(closes_runs_whose_end_never_came),
 		TEST(closes_the_others_when_one_run_cannot_be_closed),

@@ -701,6 +701,26 @@ static void a_rebuild_waits_for_the_end_of_a_slice_in_parts(void **state)
 	free_orders(orders, N);
 }
 
+/* Also of what came between the parts of its last slice. */
+static void folds_all_before_it_stops_in_order(void **state)
+{
+	enum { N = 800, PART = 1 };
+	struct world *world = *state;
+	struct writer *w = new_writer(world);
+	struct order *orders = new_orders(N);
+	for (int i = 0; i < N / 2; i++)
+		submit(w, &orders[i]);
+	part_size = PART;
+	assert_int_equal(writer_start(w), 0);
+	WAIT_FOR(count_events(world) > 0);
+	for (int i = N / 2; i < N; i++)
+		submit(w, &orders[i]);
+	end_writer(w);
+	part_size = 0;
+	expect_rows(world, "SELECT stored_seq, stored_seq - folded_seq FROM ledger_state", "800|0");
+	free_orders(orders, N);
+}
+
 /* More waits than one slice of the fold takes. */
 static void folds_what_a_crowd_left_behind(void **state)
 {
@@ -882,6 +902,7 @@ int main(void)
 		TEST(folds_what_a_crowd_left_behind),
 		TEST(a_rebuild_helps_a_ledger_that_cannot_be_read),
 		TEST(a_rebuild_waits_for_the_end_of_a_slice_in_parts),
+		TEST(folds_all_before_it_stops_in_order),
 		TEST(can_be_freed_without_a_start),
 		TEST(keeps_what_a_task_did_only_if_it_says_so),
 		TEST(counts_secrets_in_use),
