@@ -1,5 +1,8 @@
 #include "check.h"
 
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 
 /* The form is the one that editors and CI systems know how to jump by. */
@@ -17,6 +20,26 @@ void check_print_report(FILE *f, const char *path, const struct config_report *r
 	}
 }
 
+/* A warning only: the file may be for another machine, or the unit makes the directory. */
+static void warn_of_store(FILE *f, const char *path, const struct config *config)
+{
+	const char *slash = strrchr(config->store.path, '/');
+	CLEANUP_FREE char *directory =
+		slash > config->store.path
+			? strndup(config->store.path, (size_t)(slash - config->store.path))
+			: NULL;
+	struct stat st;
+
+	if (!directory)
+		return;
+	int r = stat(directory, &st) < 0 ? errno : S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+	if (r == ENOENT || r == ENOTDIR)
+		(void)fprintf(f,
+			      "%s: warning: [store] path: %s is %s: the daemon does not start "
+			      "before it is made (its unit may do that: StateDirectory=)\n",
+			      path, directory, r == ENOENT ? "not there" : "no directory");
+}
+
 int check_run(const char *path, FILE *out, FILE *errors)
 {
 	CLEANUP(config_report_finish) struct config_report report = { 0 };
@@ -30,6 +53,7 @@ int check_run(const char *path, FILE *out, FILE *errors)
 	}
 	if (r != 0)
 		return EX_CONFIG;
+	warn_of_store(errors, path, config);
 	(void)fprintf(out, "%s: ok, %zu source%s\n", path, config->n_sources,
 		      config->n_sources == 1 ? "" : "s");
 	config_unref(config);

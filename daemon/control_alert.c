@@ -4,6 +4,7 @@
 #include "control_internal.h"
 
 #include "alert.h"
+#include "buffer.h"
 #include "clock.h"
 #include "config.h"
 #include "writer.h"
@@ -12,6 +13,8 @@
 #include <inttypes.h>
 #include <semaphore.h>
 #include <string.h>
+
+#define NAMES_MAX 384 /* of an answer */
 
 struct control_alert {
 	const struct control_request *request;
@@ -50,10 +53,46 @@ static bool is_known(const struct control_alert *x)
 	return true;
 }
 
+/* Appends the names that there are, as far as they fit. */
+static void list_rules(const struct config *config, struct buffer *b)
+{
+	for (size_t i = 0; i < config->n_alerts; i++)
+		(void)!buffer_appendf(b, "%s%s", i > 0 ? ", " : "", config->alerts[i].name);
+	if (config->n_alerts == 0)
+		(void)!buffer_append_text(b, "none is configured");
+}
+
+static void list_targets(const struct config *config, struct buffer *b)
+{
+	for (size_t i = 0; i < config->n_notify; i++)
+		(void)!buffer_appendf(b, "%s%s", i > 0 ? ", " : "", config->notify[i].name);
+	if (config->n_notify == 0)
+		(void)!buffer_append_text(b, "none is configured");
+}
+
+/* The names are of the configuration, not the client's. */
+static int refuse_name(struct control_talk *t, const struct control_alert *x)
+{
+	CLEANUP(buffer_finish) struct buffer names = BUFFER_INIT(NAMES_MAX);
+	const char *name = x->request->name;
+	if (x->request->command == CONTROL_ALERT_TEST)
+		return control_say(t, "error the configuration has no such rule or target");
+	bool is_ack = x->request->command == CONTROL_ALERT_ACK;
+	bool is_other = is_ack ? config_notify_by_name(x->config, name) != NULL
+			       : config_alert_by_name(x->config, name) != NULL;
+	(is_ack ? list_rules : list_targets)(x->config, &names);
+	return control_say(t, "error %s; %s takes a %s: %s",
+			   !is_other ? "the configuration has no such name"
+			   : is_ack  ? "this is a target"
+				     : "this is a rule",
+			   is_ack ? "ack" : "retry", is_ack ? "rule" : "target",
+			   names.data ? names.data : "");
+}
+
 static int answer(struct control_talk *t, const struct control_alert *x)
 {
 	if (x->status == -ENOENT)
-		return control_say(t, "error the configuration has no such rule or target");
+		return refuse_name(t, x);
 	if (x->status == -ENOTCONN)
 		return control_say(
 			t, "error it has no target to send to: give the rule notify = NAME "

@@ -83,6 +83,18 @@ static int read_name(struct control_request *ret, struct span value,
 	return 0;
 }
 
+static int refuse_reason(char error[static CONTROL_TEXT_MAX])
+{
+	int len = snprintf(error, CONTROL_TEXT_MAX, "reason: one of");
+	for (int i = INGEST_REASON_NOT_ONE_OBJECT; i < INGEST_N_REASONS; i++) {
+		const char *name = ingest_reason_name((enum ingest_reason)i);
+		len += snprintf(error + len, (size_t)(CONTROL_TEXT_MAX - len), "%s %s",
+				i > INGEST_REASON_NOT_ONE_OBJECT ? "," : "", name);
+		assert(len < CONTROL_TEXT_MAX);
+	}
+	return CONTROL_BAD_REQUEST;
+}
+
 static int read_reason(struct control_request *ret, struct span value,
 		       char error[static CONTROL_TEXT_MAX])
 {
@@ -92,7 +104,7 @@ static int read_reason(struct control_request *ret, struct span value,
 		ret->reason = (enum ingest_reason)i;
 		return 0;
 	}
-	return refuse(error, "reason: none of quarantine or rejections; their views name them");
+	return refuse_reason(error);
 }
 
 static int read_what(struct control_request *ret, struct span value,

@@ -18,6 +18,7 @@
 #define ORDER " ORDER BY state = 'resolved', time DESC"
 #define TEST_WAIT_MS 15000
 #define LOOK_MS 50
+#define SQL_MAX 1024
 
 static int list(const struct config *config, struct storage_reader *reader,
 		const struct ctl_options *options)
@@ -40,10 +41,8 @@ static int64_t ask(const struct config *config, const char *command, const char 
 	int r = control_call(config->store.path, line, NULL, NULL, &text);
 	if (r == CONTROL_NO_DAEMON)
 		ctl_complain("no daemon runs on this store: start it, it is what sends");
-	else if (r == CONTROL_REFUSED)
-		ctl_complain("%s: %s", name ? name : command, text);
-	else if (r < 0)
-		ctl_complain("%s%s: %s", config->store.path, CONTROL_SUFFIX, strerror(-r));
+	else if (r != 0)
+		ctl_complain_call(config, name ? name : command, r, text);
 	else if (json_parse(text, strlen(text), &doc) == 0 &&
 		 !json_integer(json_first(json_root(doc)), &number))
 		ctl_complain("the daemon's answer cannot be read");
@@ -61,20 +60,68 @@ static int64_t count(struct storage_reader *reader, const char *what, int64_t id
 	return storage_reader_integers(reader, sql, &n, 1) < 0 ? -1 : n;
 }
 
+/* What a test led to: what was sent, and the targets of the rule that nothing is sent to. */
+struct outcome {
+	char sql[SQL_MAX];
+	struct storage_value values[1 + 2 * ALERT_NOTIFY_MAX];
+	size_t n; /* of values */
+	size_t n_untold;
+};
+
+static bool is_addressed(struct storage_reader *reader, int64_t id, const char *target)
+{
+	const struct storage_value values[] = { STORAGE_VALUE_INTEGER(id),
+						STORAGE_VALUE_TEXT(target) };
+	int r = storage_reader_query(
+		reader, "SELECT 1 FROM notifications WHERE id = ? AND target = ?", values, 2);
+	if (r == 0)
+		r = storage_reader_next(reader);
+	storage_reader_end(reader);
+	return r != 0; /* a failure is told by who reads next */
+}
+
+static void add_untold(struct outcome *x, const struct config *config, const char *target)
+{
+	static const char row[] = " UNION ALL SELECT ?, 'off', 0, NULL, ?";
+	const struct config_notify *notify = config_notify_by_name(config, target);
+	const char *why = notify && notify->is_on ? "the running daemon has it off: reload it"
+						  : "its [notify] has no url, url_file or command";
+	size_t len = strlen(x->sql);
+	assert(len + sizeof(row) <= sizeof(x->sql) && x->n + 2 <= ARRAY_SIZE(x->values));
+	memcpy(x->sql + len, row, sizeof(row));
+	x->values[x->n++] = STORAGE_VALUE_TEXT(target);
+	x->values[x->n++] = STORAGE_VALUE_TEXT(why);
+	x->n_untold++;
+}
+
+static void make_outcome(struct outcome *x, const struct config *config,
+			 struct storage_reader *reader, const char *name, int64_t id)
+{
+	const struct config_alert *rule = config_alert_by_name(config, name);
+	*x = (struct outcome) { .sql = "SELECT target, status, attempts, sent_at, error "
+				       "FROM notifications WHERE id = ?",
+				.values = { STORAGE_VALUE_INTEGER(id) },
+				.n = 1 };
+	for (size_t i = 0; rule && i < rule->rule.n_notify; i++)
+		if (!is_addressed(reader, id, rule->rule.notify[i]))
+			add_untold(x, config, rule->rule.notify[i]);
+}
+
 /* Waits until each target was tried, and tells what came of it. */
-static int follow_test(struct storage_reader *reader, const struct ctl_options *options, int64_t id)
+static int follow_test(const struct config *config, struct storage_reader *reader,
+		       const struct ctl_options *options, int64_t id)
 {
 	const struct timespec look = { .tv_nsec = LOOK_MS * CLOCK_NS_PER_MS };
-	const struct storage_value value = STORAGE_VALUE_INTEGER(id);
+	struct outcome x;
 	int64_t until_ms = clock_mono_ms() + TEST_WAIT_MS;
 	while (count(reader, "status = 'waiting' AND error IS NULL", id) > 0 &&
 	       clock_mono_ms() < until_ms)
 		(void)nanosleep(&look, NULL);
-	int code = ctl_views_print(
-		reader, options->format, "notifications",
-		"SELECT target, status, attempts, sent_at, error FROM notifications WHERE id = ?",
-		&value, 1);
-	return code == 0 && count(reader, "status <> 'sent'", id) != 0 ? CTL_EXIT_FAILED : code;
+	make_outcome(&x, config, reader, options->operand, id);
+	int code = ctl_views_print(reader, options->format, "notifications", x.sql, x.values, x.n);
+	if (code == 0 && (x.n_untold > 0 || count(reader, "status <> 'sent'", id) != 0))
+		return CTL_EXIT_FAILED;
+	return code;
 }
 
 static int change(const struct config *config, struct storage_reader *reader,
@@ -95,9 +142,11 @@ static int change(const struct config *config, struct storage_reader *reader,
 	if (number < 0)
 		return CTL_EXIT_FAILED;
 	if (strcmp(what, "test") == 0)
-		return follow_test(reader, options, number);
+		return follow_test(config, reader, options, number);
 	if (is_retry)
-		(void)printf("%lld notifications are sent now\n", (long long)number);
+		(void)printf("%lld notifications are tried again now: e2b-hookctl notifications "
+			     "shows what comes of it\n",
+			     (long long)number);
 	else
 		(void)printf("%lld firing alerts acknowledged\n", (long long)number);
 	return 0;

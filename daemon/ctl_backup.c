@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int want_file(const struct ctl_command *command, const struct ctl_options *options)
 {
@@ -63,7 +64,8 @@ static void say_restored(const struct config *config, const char *file,
 		return;
 	}
 	(void)printf("The old store is kept: %s (with -wal and -shm)\n"
-		     "To undo: stop the daemon, then e2b-hookctl restore %s\n",
+		     "To undo: stop the daemon (systemctl stop e2b-hookd.socket e2b-hookd), then "
+		     "e2b-hookctl restore %s\n",
 		     r->aside, r->aside);
 }
 
@@ -108,12 +110,29 @@ static void print_finding(void *ctx, const char *finding)
 	(void)printf("\n");
 }
 
+/* What the reader says of a file that is missing is about the one of the configuration. */
+static bool is_file(const char *path)
+{
+	struct stat st;
+	int r = stat(path, &st) < 0 ? -errno : 0;
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		ctl_complain("%s: there is no such file", path);
+	else if (r == 0 && !S_ISREG(st.st_mode))
+		ctl_complain("%s: not a file", path);
+	else
+		return true;
+	return false;
+}
+
 int ctl_check_run(const struct ctl_command *command, const struct ctl_options *options)
 {
 	CLEANUP(ctl_config_unref_pointer) struct config *config = NULL;
 	char error[STORAGE_ERROR_MAX];
 	const char *path = options->argument;
 
+	if (path && !is_file(path))
+		return CTL_EXIT_FAILED;
 	if (!path) {
 		int code = ctl_load_config(options, &config);
 		if (code != 0)

@@ -149,6 +149,13 @@ static bool find_command(const char *name, struct ctl_command *ret)
 	return false;
 }
 
+unsigned int ctl_command_options(const char *name)
+{
+	struct ctl_command command;
+
+	return name && find_command(name, &command) ? command.options : ~0u;
+}
+
 static int unknown_command(const char *name)
 {
 	struct ctl_command command;

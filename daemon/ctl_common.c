@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "clock.h"
+#include "control.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,6 +39,20 @@ void ctl_complain(const char *fmt, ...)
 		ctl_print_visible(
 			stderr, (struct span) { line, base_min_size((size_t)n, sizeof(line) - 1) });
 	(void)fprintf(stderr, "\n");
+}
+
+void ctl_complain_call(const struct config *config, const char *about, int r, const char *answer)
+{
+	if (r == CONTROL_REFUSED)
+		ctl_complain("%s: %s", about, answer);
+	else if (r == -EACCES || r == -EPERM)
+		ctl_complain("%s%s: the daemon serves its own user and root only: run this as one "
+			     "of them",
+			     config->store.path, CONTROL_SUFFIX);
+	else if (r == -ECONNRESET)
+		ctl_complain("%s: the daemon went away; ask again when it is back", about);
+	else
+		ctl_complain("%s%s: %s", config->store.path, CONTROL_SUFFIX, strerror(-r));
 }
 
 int ctl_finish_output(int code)
@@ -157,6 +172,24 @@ const struct config_source *ctl_find_source(const struct config *config, const c
 	ctl_complain("--source: no [source %s] in %s%s%s%s", name, config->path,
 		     nearest ? ". Did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
 	return NULL;
+}
+
+int ctl_check_stored_source(const struct config *config, struct storage_reader *reader,
+			    const char *name)
+{
+	static const char sql[] = "SELECT 1 FROM source WHERE name = ?";
+
+	if (!name || config_source_by_name(config, name))
+		return 0;
+	const struct storage_value value = STORAGE_VALUE_TEXT(name);
+	int r = storage_reader_query(reader, sql, &value, 1);
+	if (r == 0)
+		r = storage_reader_next(reader);
+	storage_reader_end(reader);
+	if (r != 0) /* a failure is told by who reads next */
+		return 0;
+	(void)ctl_find_source(config, name);
+	return CTL_EXIT_USAGE;
 }
 
 int ctl_make_uuid(char buf[static CTL_UUID_MAX])

@@ -169,6 +169,8 @@ int ctl_costs_run(const struct ctl_command *command, const struct ctl_options *o
 		code = ctl_load_config(options, &config);
 	if (code == 0)
 		code = ctl_open_store(config, &reader);
+	if (code == 0)
+		code = ctl_check_stored_source(config, reader, options->source);
 	if (code != 0)
 		return code;
 	add_filters(&c, config, options);

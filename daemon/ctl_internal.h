@@ -54,7 +54,8 @@ struct ctl_options {
 };
 
 /* Reads a command line. `now_ms` is what `24h` counts back from. 0, or CTL_EXIT_USAGE with a
- * sentence in `error`. Whether the command takes the options is not looked at. Pure. */
+ * sentence in `error`, which suggests no option that the command before it does not take. Whether
+ * the command takes those that are known is not looked at. Pure. */
 #define CTL_ERROR_MAX 512
 MUST_CHECK int ctl_options_read(int argc, char *const *argv, int64_t now_ms,
 				struct ctl_options *ret, char error[static CTL_ERROR_MAX]);
@@ -76,6 +77,8 @@ struct ctl_command {
 	bool takes_operand; /* and one more word */
 };
 
+/* The options that a command takes; all of them for NULL and what is no command. */
+unsigned int ctl_command_options(const char *name);
 /* The whole tool: its exit code. */
 int ctl_command_run(int argc, char *const *argv);
 
@@ -106,6 +109,8 @@ int ctl_check_run(const struct ctl_command *command, const struct ctl_options *o
 
 /* `e2b-hookctl: …` on standard error. */
 void ctl_complain(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* The same of a control_call that ended with `r`; `about`: what was asked. */
+void ctl_complain_call(const struct config *config, const char *about, int r, const char *answer);
 /* Untrusted text on one line, as a terminal may see it. */
 void ctl_print_visible(FILE *f, struct span text);
 /* Loads the configuration without secrets; 0, or the exit code after its problems were printed. */
@@ -120,6 +125,10 @@ void ctl_wait_folded(const struct config *config, struct storage_reader *reader)
 MUST_CHECK int ctl_read_file(const char *path, struct buffer *ret);
 /* The source by name, or the first of the file for NULL; NULL after a sentence. */
 const struct config_source *ctl_find_source(const struct config *config, const char *name);
+/* For filters: 0 if the source is in the configuration or left something in the store (it may have
+ * been removed since), or for NULL; else the exit code after a sentence. */
+MUST_CHECK int ctl_check_stored_source(const struct config *config, struct storage_reader *reader,
+				       const char *name);
 /* A lower-case UUID of version 4. -EIO. */
 #define CTL_UUID_MAX 37
 MUST_CHECK int ctl_make_uuid(char buf[static CTL_UUID_MAX]);

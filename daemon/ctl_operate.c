@@ -422,23 +422,6 @@ static int work_here(struct work *w)
 
 /* ---- by the daemon ---- */
 
-static int refuse_call(const struct work *w, int r, const char *answer)
-{
-	const char *name = control_command_name(w->request.command);
-
-	if (r == CONTROL_REFUSED)
-		ctl_complain("%s: %s", name, answer);
-	else if (r == -EACCES || r == -EPERM)
-		ctl_complain("%s%s: the daemon serves its own user and root only: run this as one "
-			     "of them",
-			     w->config->store.path, CONTROL_SUFFIX);
-	else if (r == -ECONNRESET)
-		ctl_complain("%s: the daemon went away; ask again when it is back", name);
-	else
-		ctl_complain("%s%s: %s", w->config->store.path, CONTROL_SUFFIX, strerror(-r));
-	return CTL_EXIT_FAILED;
-}
-
 static int ask_daemon(struct work *w, const char *line)
 {
 	CLEANUP_FREE char *answer = NULL;
@@ -447,7 +430,10 @@ static int ask_daemon(struct work *w, const char *line)
 	progress_end(&w->progress);
 	if (r == CONTROL_NO_DAEMON)
 		return work_here(w);
-	return r == 0 ? print_answer(answer, w->options->format) : refuse_call(w, r, answer);
+	if (r == 0)
+		return print_answer(answer, w->options->format);
+	ctl_complain_call(w->config, control_command_name(w->request.command), r, answer);
+	return CTL_EXIT_FAILED;
 }
 
 static void work_finish(struct work *w)

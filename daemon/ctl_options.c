@@ -20,6 +20,7 @@ static const struct option_row {
 	unsigned int bit; /* 0: every command takes it */
 	size_t offset; /* in struct ctl_options */
 	const char *help;
+	int64_t least; /* of a NUMBER */
 } rows[] = {
 #define AT(field) offsetof(struct ctl_options, field)
 	{ "--config", "-c", "FILE", TEXT, 0, AT(config_path),
@@ -42,7 +43,7 @@ static const struct option_row {
 	{ "--file", NULL, "BODY", TEXT, CTL_FILE, AT(file),
 	  "file with the body; - is standard input" },
 	{ "--count", NULL, "N", NUMBER, CTL_COUNT, AT(count),
-	  "so many deliveries, over one connection" },
+	  "so many deliveries, over one connection", 1 },
 	{ "--failed", NULL, NULL, FLAG, CTL_FAILED, AT(failed), "code_executed: one that failed" },
 	{ "--url", NULL, "URL", TEXT, CTL_URL, AT(url),
 	  "instead of the listener: http://host:port[/path], unix:/path" },
@@ -103,7 +104,9 @@ size_t ctl_options_nearness(const char *given, const char *name)
 	return d <= 1 + strlen(name) / 4 ? d : SIZE_MAX;
 }
 
-static int unknown_option(const char *given, size_t len, char error[static CTL_ERROR_MAX])
+/* `allowed`: what the command takes. */
+static int unknown_option(const char *given, size_t len, unsigned int allowed,
+			  char error[static CTL_ERROR_MAX])
 {
 	char name[NAME_MAX_LEN + 1];
 	const char *nearest = NULL;
@@ -111,7 +114,8 @@ static int unknown_option(const char *given, size_t len, char error[static CTL_E
 
 	(void)snprintf(name, sizeof(name), "%.*s", (int)base_min_size(len, NAME_MAX_LEN), given);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		size_t d = ctl_options_nearness(name, rows[i].name);
+		size_t d = rows[i].bit & ~allowed ? SIZE_MAX
+						  : ctl_options_nearness(name, rows[i].name);
 		if (d < best) {
 			best = d;
 			nearest = rows[i].name;
@@ -121,7 +125,7 @@ static int unknown_option(const char *given, size_t len, char error[static CTL_E
 			nearest ? nearest : "", nearest ? "?" : "");
 }
 
-static int read_number(const char *text, int64_t *ret)
+static int read_number(const char *text, int64_t least, int64_t *ret)
 {
 	int64_t n = 0;
 
@@ -130,7 +134,7 @@ static int read_number(const char *text, int64_t *ret)
 			return -EINVAL;
 		n = n * 10 + (*c - '0');
 	}
-	if (!*text || n > COUNT_MAX)
+	if (!*text || n < least || n > COUNT_MAX)
 		return -EINVAL;
 	*ret = n;
 	return 0;
@@ -172,10 +176,10 @@ static int read_value(const struct option_row *row, const char *text, int64_t no
 				"%s: want 24h (ago), 2026-11-22 or 2026-11-22T10:00:00Z, not: %s",
 				row->name, text);
 	case NUMBER:
-		if (read_number(text, field) == 0)
+		if (read_number(text, row->least, field) == 0)
 			return 0;
-		return complain(error, "%s: want a number up to %d, not: %s", row->name, COUNT_MAX,
-				text);
+		return complain(error, "%s: want a number from %d to %d, not: %s", row->name,
+				(int)row->least, COUNT_MAX, text);
 	case FORMAT:
 		if (table_out_format_from_name(text, field))
 			return 0;
@@ -205,7 +209,7 @@ static int read_option(int argc, char *const *argv, int *i, int64_t now_ms, stru
 	const char *value = equals ? equals + 1 : NULL;
 
 	if (!row)
-		return unknown_option(word, len, error);
+		return unknown_option(word, len, ctl_command_options(ret->command), error);
 	if (!row->value && value)
 		return complain(error, "%s takes no value", row->name);
 	if (row->value && !value && *i + 1 == argc)

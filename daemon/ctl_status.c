@@ -358,8 +358,13 @@ static const struct {
 	  "more were not kept' END FROM side_size z JOIN source s USING (source_key) "
 	  "WHERE z.side = 'rejection' ORDER BY s.name" },
 	{ "filtered",
-	  "SELECT s.name || ' by ' || f.reason || coalesce(': ' || coalesce(t.alias, "
-	  "t.template_id), ''), f.n, f.last_ms, NULL FROM filter_count f JOIN source s USING "
+	  "SELECT s.name || ' by ' || f.reason || coalesce(', template ' || coalesce(t.alias, "
+	  "t.template_id), ''), f.n, f.last_ms, CASE f.reason "
+	  "WHEN 'events' THEN 'refused for their type, whatever the template: see events = of "
+	  "the source' "
+	  "WHEN 'templates' THEN 'refused for their template: see templates = of the source' "
+	  "WHEN 'teams' THEN 'refused for their team: see teams = of the source' END "
+	  "FROM filter_count f JOIN source s USING "
 	  "(source_key) LEFT JOIN template t USING (template_key) ORDER BY f.n DESC LIMIT 100" },
 	{ "secret",
 	  "SELECT s.name || ' secret ' || u.position, u.n, u.last_ms, CASE WHEN u.fingerprint <> "

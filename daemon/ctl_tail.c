@@ -33,6 +33,7 @@ struct tail {
 	size_t batch_len;
 	ino_t inode; /* of the store that the reader has open */
 	int64_t after_seq;
+	bool is_begun; /* the head was written */
 	bool nobody_reads;
 };
 
@@ -72,17 +73,29 @@ static int append_json(struct tail *t)
 	return r < 0 ? r : buffer_append_text(&t->line, "}\n");
 }
 
-/* For people: the columns that the statement chose, in columns. */
-static int append_visible(struct tail *t)
+static struct span text_of(const struct tail *t, size_t i)
+{
+	struct storage_value v = column(t, i);
+
+	return v.type == STORAGE_BYTES ? v.text : SPAN_LITERAL("");
+}
+
+static struct span name_of(const struct tail *t, size_t i)
+{
+	const char *name = storage_reader_column(t->reader, i);
+
+	return (struct span) { name, strlen(name) };
+}
+
+/* For people: the columns that the statement chose, in columns; their texts or their names. */
+static int append_visible(struct tail *t, struct span (*cell)(const struct tail *t, size_t i))
 {
 	static const size_t widths[] = { 24, 14, 24, 24 };
 	size_t n = storage_reader_columns(t->reader), at = 0;
 	int r = 0;
 
 	for (size_t i = 1; r == 0 && i < n; i++) { /* but for seq */
-		struct storage_value v = column(t, i);
-		if (v.type == STORAGE_BYTES)
-			r = table_out_append_visible(&t->line, v.text, 64);
+		r = table_out_append_visible(&t->line, cell(t, i), 64);
 		at += i <= ARRAY_SIZE(widths) ? widths[i - 1] + 2 : 0;
 		if (r == 0 && i + 1 < n)
 			r = buffer_appendf(&t->line, "%*s",
@@ -110,15 +123,18 @@ static int write_csv(struct tail *t)
 	return table_out_row(t->csv, cells);
 }
 
+static int write_line(const struct tail *t)
+{
+	return fwrite(t->line.data, 1, t->line.len, t->batch) == t->line.len ? 0 : -ENOMEM;
+}
+
 static int write_event(struct tail *t)
 {
 	if (t->options->format == TABLE_OUT_CSV)
 		return write_csv(t);
 	buffer_clear(&t->line);
-	int r = t->options->format == TABLE_OUT_JSON ? append_json(t) : append_visible(t);
-	if (r < 0)
-		return r;
-	return fwrite(t->line.data, 1, t->line.len, t->batch) == t->line.len ? 0 : -ENOMEM;
+	int r = t->options->format == TABLE_OUT_JSON ? append_json(t) : append_visible(t, text_of);
+	return r < 0 ? r : write_line(t);
 }
 
 /* ---- those that are new ---- */
@@ -137,11 +153,12 @@ static size_t write_sql(const struct tail *t, int64_t until_seq, char sql[static
 		  o->template_name ? ctl_views_template_id(t->config, o->template_name) : NULL },
 	};
 	size_t n = 0;
-	int len = snprintf(sql, SQL_MAX, "SELECT %s FROM events WHERE seq > ? AND seq <= ?",
-			   o->format == TABLE_OUT_TABLE
-				   ? "seq, occurred_at, iif(failed, 'failed', kind), sandbox_id, "
-				     "template, source"
-				   : "*");
+	int len = snprintf(
+		sql, SQL_MAX, "SELECT %s FROM events WHERE seq > ? AND seq <= ?",
+		o->format == TABLE_OUT_TABLE
+			? "seq, occurred_at, iif(failed, 'failed', kind) AS kind, sandbox_id, "
+			  "template, source"
+			: "*");
 
 	values[n++] = STORAGE_VALUE_INTEGER(t->after_seq);
 	values[n++] = STORAGE_VALUE_INTEGER(until_seq);
@@ -160,12 +177,30 @@ static int begin_csv(struct tail *t)
 	const char *names[COLUMNS_MAX];
 	size_t n = storage_reader_columns(t->reader);
 
-	if (t->csv || t->options->format != TABLE_OUT_CSV)
-		return 0;
 	assert(n <= COLUMNS_MAX);
 	for (size_t i = 0; i < n; i++)
 		names[i] = storage_reader_column(t->reader, i);
 	return table_out_new(t->batch, TABLE_OUT_CSV, names, n, &t->csv);
+}
+
+static int begin_table(struct tail *t)
+{
+	buffer_clear(&t->line);
+	int r = append_visible(t, name_of);
+	return r < 0 ? r : write_line(t);
+}
+
+/* The head, once; json has none. */
+static int begin(struct tail *t)
+{
+	int r = 0;
+
+	if (!t->is_begun && t->options->format == TABLE_OUT_CSV)
+		r = begin_csv(t);
+	else if (!t->is_begun && t->options->format == TABLE_OUT_TABLE)
+		r = begin_table(t);
+	t->is_begun = r == 0;
+	return r;
 }
 
 /* 1: there may be more. */
@@ -178,7 +213,7 @@ static int gather(struct tail *t, int64_t until_seq)
 	bool is_full = false;
 
 	if (r == 0)
-		r = begin_csv(t);
+		r = begin(t);
 	while (r == 0 && !is_full && (r = storage_reader_next(t->reader)) == STORAGE_READER_ROW) {
 		t->after_seq = column(t, 0).integer;
 		r = write_event(t);
@@ -324,6 +359,8 @@ int ctl_tail_run(const struct ctl_command *command, const struct ctl_options *op
 	t.config = config;
 	if (code == 0)
 		code = open_store(&t);
+	if (code == 0)
+		code = ctl_check_stored_source(config, t.reader, options->source);
 	if (code != 0)
 		return code;
 	t.batch = open_memstream(&t.batch_text, &t.batch_len);

@@ -238,6 +238,9 @@ static int run_view(const struct ctl_command *command, const struct ctl_options 
 		code = ctl_open_store(config, &reader);
 	if (code != 0)
 		return code;
+	code = ctl_check_stored_source(config, reader, options->source);
+	if (code != 0)
+		return code;
 	build_query(&q, command->view, config, options);
 	ctl_wait_folded(config, reader);
 	return ctl_views_print(reader, options->format, command->view->view, q.sql, q.values, q.n);

@@ -125,7 +125,8 @@ static int take_lock(struct restore *r, char error[static STORAGE_ERROR_MAX])
 	if (flock(r->lock_fd, LOCK_EX | LOCK_NB) < 0)
 		return refuse(error, errno == EWOULDBLOCK ? -EBUSY : -errno,
 			      "%s: a daemon runs on this store: stop it first (systemctl stop "
-			      "e2b-hookd)",
+			      "e2b-hookd.socket e2b-hookd: the service alone is started again by "
+			      "the next delivery)",
 			      r->options->path);
 	return 0;
 }

@@ -435,6 +435,16 @@ static void refuses_what_it_does_not_understand(void **state)
 	}
 }
 
+static void tells_which_reasons_there_are(void **state)
+{
+	static const char line[] = "requeue reason=nope";
+	struct control_request request;
+	char error[CONTROL_TEXT_MAX];
+	assert_int_equal(control_parse(line, strlen(line), &request, error), CONTROL_BAD_REQUEST);
+	for (int i = INGEST_REASON_NOT_ONE_OBJECT; i < INGEST_N_REASONS; i++)
+		assert_non_null(strstr(error, ingest_reason_name((enum ingest_reason)i)));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin_store, end_world)
 
 int main(void)
@@ -459,6 +469,7 @@ int main(void)
 		TEST(says_that_no_daemon_is_there),
 		cmocka_unit_test(reads_what_to_requeue),
 		cmocka_unit_test(refuses_what_it_does_not_understand),
+		cmocka_unit_test(tells_which_reasons_there_are),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,6 +104,23 @@ static void mistakes_are_told_by_name(void **state)
 	expect_usage("events --limit 1 --limit 2", "twice");
 	expect_usage("help events more again", "unexpected argument: again");
 	expect_usage("events -x", "unknown option: -x");
+	expect_usage("send --count 0", "--count: want a number from 1 to");
+	assert_int_equal(must_read("events --limit 0").limit, 0);
+}
+
+static void only_what_the_command_takes_is_suggested(void **state)
+{
+	static const char *const without[] = { "alerts", "notifications", "costs", "runs" };
+	struct ctl_options o;
+	char line[64], error[CTL_ERROR_MAX];
+
+	expect_usage("events --nope", "Did you mean --type?");
+	expect_usage("alerts --formt json", "Did you mean --format?");
+	for (size_t i = 0; i < ARRAY_SIZE(without); i++) {
+		(void)snprintf(line, sizeof(line), "%s --nope", without[i]);
+		assert_int_equal(read_line(line, &o, error), CTL_EXIT_USAGE);
+		assert_string_equal(error, "unknown option: --nope");
+	}
 }
 
 static void an_option_of_another_command_is_surplus(void **state)
@@ -390,6 +407,7 @@ int main(void)
 		cmocka_unit_test(what_is_not_given_has_its_default),
 		cmocka_unit_test(times_are_ago_or_absolute),
 		cmocka_unit_test(mistakes_are_told_by_name),
+		cmocka_unit_test(only_what_the_command_takes_is_suggested),
 		cmocka_unit_test(an_option_of_another_command_is_surplus),
 		cmocka_unit_test(every_known_type_is_an_event_of_its_kind),
 		cmocka_unit_test(an_unnamed_type_is_the_test_event_and_an_unknown_one_is_kept),

@@ -340,7 +340,8 @@ class Alerts(Case):
     def test_the_tool_lists_tests_acknowledges_and_retries(self):
         receiver, gone = self.receiver(), self.receiver()
         gone.status = 400
-        rules = {"failed": {"on": "execution_failed", "notify": "ops, gone", "repeat": "1s"}}
+        rules = {"failed": {"on": "execution_failed", "notify": "ops, gone", "repeat": "1s"},
+                 "both": {"on": "silence", "notify": "ops, off"}}
         daemon = self.start(extra=self.rules(rules, ops=receiver.url, gone=gone.url) + "[notify off]\nkind = slack\n")
         self.assertEqual([r["status"] for r in self.ctl_rows("alerts", "test", "ops")], ["sent"])
         self.assertEqual(receiver.states(), ["test"])
@@ -348,6 +349,14 @@ class Alerts(Case):
         self.assertEqual(rows, {"ops": "sent", "gone": "failed"})
         self.ctl("alerts", "test", "nobody", code=1)
         self.assertIn("no such rule or target", self.ctl_stderr)
+        for command, name, said in (("ack", "gone", "this is a target; ack takes a rule: failed, both"),
+                                    ("retry", "both", "this is a rule; retry takes a target: ops, gone, off"),
+                                    ("ack", "nobody", "no such name; ack takes a rule: failed, both")):
+            self.ctl("alerts", command, name, code=1)
+            self.assertIn(f"{name}: {'the configuration has ' if name == 'nobody' else ''}{said}", self.ctl_stderr)
+        rows = {r["target"]: r for r in self.ctl_rows("alerts", "test", "both", code=1)}
+        self.assertEqual({name: r["status"] for name, r in rows.items()}, {"ops": "sent", "off": "off"})
+        self.assertIn("no url", rows["off"]["error"])
         self.ctl("alerts", "test", "off", code=1)
         self.assertIn("url", self.ctl_stderr)
         self.ctl("alerts", "test", code=2)
@@ -360,10 +369,10 @@ class Alerts(Case):
         self.assertEqual(int(status["alerts_failed"]["value"]), 2)
         self.assertIn("alerts retry", status["alerts_failed"]["note"])
         gone.status = 200
-        self.ctl("alerts", "retry", "gone")
+        self.assertIn("2 notifications are tried again now: e2b-hookctl notifications", self.ctl("alerts", "retry", "gone"))
         until(lambda: gone.states() == ["test", "firing"], "what was given up")
         until(lambda: self.count("notifications", "status <> 'sent'") == 0, "the views to say so")
-        self.assertEqual(len(self.ctl_rows("notifications")), 5)
+        self.assertEqual(len(self.ctl_rows("notifications")), 6)
 
     def test_a_restored_copy_tells_nothing_old(self):
         receiver = self.receiver()

@@ -157,7 +157,7 @@ class Restore(Base):
         self.fill(50, filler="x" * 4000)
         self.ctl("backup", self.copy)
         self.ctl("restore", self.copy, code=1)
-        self.assertIn("stop it first", self.ctl_stderr)
+        self.assertIn("systemctl stop e2b-hookd.socket e2b-hookd", self.ctl_stderr)
         self.assert_outcome(self.daemon.post(event()), "stored")
         self.stop(self.daemon)
         data = self.copy.read_bytes()

@@ -87,6 +87,17 @@ class Reading(Case):
         self.assertEqual(self.ctl("events", "--sandbox", "none", "--format", "json").strip(), "[]")
         self.assertEqual(self.ctl("events", "--sandbox", "none").strip(), ",".join(Views.COLUMNS["events"].split()))
 
+    def test_a_source_that_never_was_is_refused_and_one_that_was_is_not(self):
+        for command in ("events", "executions", "rejections", "costs", "tail"):
+            self.assertEqual(self.ctl(command, "--source", "e2bb", code=2), "", command)
+            self.assertIn("no [source e2bb]", self.ctl_stderr)
+            self.assertIn("Did you mean e2b?", self.ctl_stderr)
+        self.assertEqual(self.rows("events", "--source", "executors"), [])
+        self.stop(self.daemon)
+        self.home.configure(sources={"other": {**E2B_SOURCE, "path": "/webhooks/other"}})
+        self.assertEqual(len(self.rows("events", "--source", "e2b")), 4)
+        self.assertEqual(self.rows("events", "--source", "other"), [])
+
     def test_reading_needs_neither_secret_nor_daemon(self):
         self.home.wait_folded()
         before = self.rows("runs")
@@ -153,6 +164,28 @@ class CommandLine(Case):
         self.assertEqual(self.ctl_stderr.count(": error: "), 2)
         self.assertIn(f"{self.home.config}:", self.ctl_stderr)
         self.ctl("events", code=78)
+
+    def test_check_config_warns_of_a_store_that_has_no_directory(self):
+        self.home.configure()
+        self.ctl("check-config")
+        self.assertEqual(self.ctl_stderr, "")
+        self.home.configure(store={"path": self.home.path / "none/events.db"})
+        self.ctl("check-config")
+        self.assertIn(f"warning: [store] path: {self.home.path}/none is not there", self.ctl_stderr)
+        self.home.configure(store={"path": self.home.write("file", "x") / "events.db"})
+        self.ctl("check-config")
+        self.assertIn(f"{self.home.path}/file is no directory", self.ctl_stderr)
+
+    def test_check_says_of_a_named_file_that_it_is_not_there(self):
+        self.home.configure()
+        for path, said in ((self.home.path / "none.db", "no such file"), (self.home.path, "not a file")):
+            self.assertEqual(self.ctl("check", path, code=1), "")
+            self.assertEqual(self.ctl_stderr.count("\n"), 1)
+            self.assertIn(f"{path}: ", self.ctl_stderr)
+            self.assertIn(said, self.ctl_stderr)
+            self.assertNotIn("[store]", self.ctl_stderr)
+        self.ctl("check", code=1)
+        self.assertIn("first start; see [store] path", self.ctl_stderr)
 
 
 class Sending(Case):

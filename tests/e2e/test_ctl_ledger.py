@@ -208,7 +208,11 @@ class Tail(Case):
 
     def test_a_table_is_a_line_each_without_control_characters(self):
         process = self.tail("--format", "table")
-        self.daemon.post(execution(sandbox_id="s1", status="error"))
+        for sandbox in ("s0", "s1"):
+            self.daemon.post(execution(sandbox_id=sandbox, status="error"))
+        head, line = (process.stdout.readline().decode() for _ in range(2))
+        self.assertEqual(head.split(), "occurred_at kind sandbox_id template source".split())
+        self.assertEqual([head.index(n) for n in ("kind", "sandbox_id")], [line.index(n) for n in ("failed", "s0")])
         line = process.stdout.readline().decode()
         self.assertIn("failed", line)
         self.assertIn("s1", line)
@@ -299,6 +303,8 @@ class Working(Ledger):
                                 (["--reason", "none"], "reason"), (["--source", "e2bb"], "Did you mean e2b?")):
             self.ctl("requeue", *arguments, code=2)
             self.assertIn(word, self.ctl_stderr)
+        self.ctl("requeue", "--reason", "nope", code=2)
+        self.assertIn("--reason: one of not_one_object, too_deep, ", self.ctl_stderr)
 
     def test_requeue_without_a_daemon_needs_the_secrets(self):
         self.stop(self.daemon)
@@ -336,6 +342,20 @@ class Working(Ledger):
             self.assertRegex(run.stderr, r"own user and root|run this as that user", note)
             if note == "with a daemon":
                 self.stop(self.daemon)
+
+    def test_who_may_read_and_not_ask_is_told_so_by_every_command(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root, to become other users")
+        self.home.path.chmod(0o755)
+        self.home.config.chmod(0o644)
+        tool = self.home.path / "e2b-hookctl"
+        tool.write_bytes(pathlib.Path(HOOKCTL).read_bytes())
+        tool.chmod(0o755)
+        for command in (["rebuild"], ["alerts", "retry"], ["alerts", "test", "x"]):
+            run = subprocess.run(["setpriv", "--reuid=65530", "--regid=0", "--clear-groups", tool, "-c", self.home.config,
+                                  *command], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+            self.assertEqual((run.returncode, run.stdout), (1, ""), command)
+            self.assertIn("own user and root only: run this as one of them", run.stderr)
 
 
 class Pruning(Ledger):

@@ -1,6 +1,8 @@
 """Goal: [source] events, templates and teams keep what they name and nothing else; what they refuse is answered with 200,
 counted per source, reason and template, and nowhere else; a reload changes them without a restart.
 """
+import json
+
 from harness import E2B_SOURCE, SOURCES, Case, event, execution, until
 
 TEAM = "3f0c1b62-9a1e-4f7d-8c55-0d9a7be1c2f4"
@@ -74,6 +76,10 @@ class Filters(Case):
         self.assertEqual([tuple(r.values()) for r in rows],
                          [("e2b", "events", "keep", 1), ("e2b", "teams", "keep", 1), ("e2b", "templates", "drop", 2),
                           ("e2b", "templates", "x", 1)])
+        status = {r["subject"]: r["note"] for r in json.loads(self.ctl("status", "--format", "json", code=None))
+                  if r["item"] == "filtered"}
+        self.assertIn("for their type, whatever the template", status["e2b by events, template keep"])
+        self.assertIn("for their template", status["e2b by templates, template drop"])
         self.home.wait_folded()
         self.assertEqual((self.count("events"), self.count("sandboxes"), self.count("quarantine"), self.count("rejections")),
                          (1, 1, 0, 0))
