@@ -6,7 +6,7 @@
 #include "rebuild.h"
 
 #define PLAIN "[source e2b]\npath = /e2b\n"
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STRIDE 13
 #else
 #define STRIDE 3

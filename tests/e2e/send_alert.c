@@ -21,20 +21,22 @@
 
 static struct alert_sample samples[ALERT_SAMPLES_MAX + 3];
 static struct alert_message message = {
-	.id = "ntf_0000000000000001",
+	.id = "ntf_cb848d685a3e63f9e7b571bd1109d089",
 	.rule = "failures",
 	.on = "execution_failed",
 	.severity = "warning",
 	.template = "tta-ml-minimal",
-	.summary = "3 executions of tta-ml-minimal failed",
-	.query = "e2b-hookctl failures --since 1h --template tta-ml-minimal",
+	.summary = "1 execution failed in tta-ml-minimal",
+	.query = "e2b-hookctl failures --since 2025-11-22T09:59:00.000Z --template "
+		 "k3v9x2m7q1w8e5r4t6y0",
 	.instance = "hookd.example.org",
 	.starts_unix_ms = 1763805600000,
 	.made_unix_ms = 1763805601500,
-	.count = 3,
-	.total = 3,
+	.count = 1,
+	.total = 1,
 	.value = NAN,
 	.threshold = NAN,
+	.unit = "events",
 	.samples = samples,
 	.n_samples = 1,
 };

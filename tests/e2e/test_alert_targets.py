@@ -492,7 +492,7 @@ class TestAlertmanager(Temporary):
         self.assertEqual(alert["labels"], {"alertname": "E2bExecutionFailed", "job": "e2b-hookd", "rule": "failures",
                                            "instance": "hookd.example.org", "severity": "warning",
                                            "template": "tta-ml-minimal"})
-        self.assertEqual(alert["annotations"]["summary"], "3 executions of tta-ml-minimal failed")
+        self.assertEqual(alert["annotations"]["summary"], "1 execution failed in tta-ml-minimal")
         self.assertIn("boom & <b>", alert["annotations"]["description"])
         self.assertEqual(alert["status"]["state"] in ("active", "unprocessed"), True, alert)
         self.assertGreater(alert["endsAt"], alert["updatedAt"])
