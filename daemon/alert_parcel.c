@@ -82,6 +82,16 @@ static void say_runaways(const struct storage_notice *n, const char *in, char *b
 }
 
 /* What it is about; `in` is " in TEMPLATE", or empty. */
+/* Cents, and more digits where the budget has some. */
+static int digits_of(double usd)
+{
+	int digits = 2;
+	for (double unit = 100; digits < 6 && fabs(usd * unit - round(usd * unit)) > 1e-4;
+	     unit *= 10)
+		digits++;
+	return digits;
+}
+
 static void say_what(const struct storage_notice *n, const char *in, char *buf, size_t size)
 {
 	const struct storage_alert *a = &n->alert;
@@ -90,8 +100,9 @@ static void say_what(const struct storage_notice *n, const char *in, char *buf, 
 	const char *more = n->state == ALERT_REPEAT ? " more" : "";
 	char text[32];
 	if (a->on == ALERT_ON_BUDGET)
-		(void)snprintf(buf, size, "%.2f USD spent %s%s, the budget is %.2f USD", a->value,
-			       period_name(a), in, n->threshold);
+		(void)snprintf(buf, size, "%.*f USD spent %s%s, the budget is %.*f USD",
+			       digits_of(n->threshold), a->value, period_name(a), in,
+			       digits_of(n->threshold), n->threshold);
 	else if (a->on == ALERT_ON_SILENCE)
 		(void)snprintf(buf, size, "no event%s for %s", in, say_duration(a->value, text));
 	else if (a->on == ALERT_ON_FAILURE_RATE)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 /* The form is the one that editors and CI systems know how to jump by. */
 
@@ -40,6 +41,17 @@ static void warn_of_store(FILE *f, const char *path, const struct config *config
 			      path, directory, r == ENOENT ? "not there" : "no directory");
 }
 
+/* The same of programs that notifications are handed to. */
+static void warn_of_commands(FILE *f, const char *path, const struct config *config)
+{
+	for (size_t i = 0; i < config->n_notify; i++) {
+		const struct config_notify *notify = &config->notify[i];
+		if (notify->command && access(notify->command, X_OK) < 0)
+			(void)fprintf(f, "%s: warning: [notify %s] command: %s: %s\n", path,
+				      notify->name, notify->command, strerror(errno));
+	}
+}
+
 int check_run(const char *path, FILE *out, FILE *errors)
 {
 	CLEANUP(config_report_finish) struct config_report report = { 0 };
@@ -54,6 +66,7 @@ int check_run(const char *path, FILE *out, FILE *errors)
 	if (r != 0)
 		return EX_CONFIG;
 	warn_of_store(errors, path, config);
+	warn_of_commands(errors, path, config);
 	(void)fprintf(out, "%s: ok, %zu source%s\n", path, config->n_sources,
 		      config->n_sources == 1 ? "" : "s");
 	config_unref(config);

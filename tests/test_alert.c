@@ -389,6 +389,10 @@ static void says_what_is_wrong_and_gives_a_query_that_shows_it(void **state)
 		     "12.00 USD spent this month in nice, the budget is 10.00 USD",
 		     "e2b-hookctl costs --by template --since 2026-11-01T00:00:00.000Z"
 		     " --template tpl-a");
+	expect_words(w, n, ALERT_ON_BUDGET, 0.0125, 0.001,
+		     "0.013 USD spent this month in nice, the budget is 0.001 USD",
+		     "e2b-hookctl costs --by template --since 2026-11-01T00:00:00.000Z"
+		     " --template tpl-a");
 	n->alert.part = STORAGE_ALERT_WHOLE;
 	expect_words(w, n, ALERT_ON_RUNAWAY, 9000, 3600,
 		     "3 runs last too long in nice: the longest 2.5 h, the limit is 60 min",

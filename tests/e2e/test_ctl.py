@@ -176,6 +176,11 @@ class CommandLine(Case):
         self.ctl("check-config")
         self.assertIn(f"{self.home.path}/file is no directory", self.ctl_stderr)
 
+    def test_check_config_warns_of_a_program_for_notifications_that_is_not_there(self):
+        self.home.configure(extra="[notify pager]\nkind = command\ncommand = /nowhere/pager\n")
+        self.ctl("check-config")
+        self.assertIn("warning: [notify pager] command: /nowhere/pager: No such file", self.ctl_stderr)
+
     def test_check_says_of_a_named_file_that_it_is_not_there(self):
         self.home.configure()
         for path, said in ((self.home.path / "none.db", "no such file"), (self.home.path, "not a file")):
