@@ -2,6 +2,7 @@
 #include "config_internal.h"
 
 #include "event.h"
+#include "nearest.h"
 
 #include <string.h>
 
@@ -27,7 +28,7 @@ static void filter_suggest(const char *pattern, char buf[static CONFIG_WHY_MAX])
 
 	buf[0] = '\0';
 	for (size_t i = 0; (known = event_known_name(i, name)); i++) {
-		size_t distance = config_keys_distance(pattern, known);
+		size_t distance = nearest_distance(pattern, known);
 		if (distance < best) {
 			best = distance;
 			(void)snprintf(buf, CONFIG_WHY_MAX, "; did you mean \"%s\"?", known);
@@ -79,7 +80,7 @@ static bool filter_differs_in_digits_only(const char *a, const char *b)
 
 static const char *filter_nearer(const char *pattern, const char *name, size_t *best)
 {
-	size_t distance = name ? config_keys_distance(pattern, name) : SIZE_MAX;
+	size_t distance = name ? nearest_distance(pattern, name) : SIZE_MAX;
 	if (distance > 0 && (distance >= *best || filter_differs_in_digits_only(pattern, name)))
 		return NULL;
 	*best = distance;

@@ -99,9 +99,6 @@ const struct config_section *config_keys_sections(size_t *ret_n);
 const struct config_section *config_keys_section(const char *name);
 /* The key's place in section->keys, or -1. */
 int config_keys_index(const struct config_section *section, const char *name);
-/* Edits (insert, delete, change, swap of neighbours) between two names, letter case ignored;
- * SIZE_MAX if a name is longer than any of ours could be. */
-size_t config_keys_distance(const char *a, const char *b);
 /* "; did you mean …" for a name that is unknown, or "" when nothing is near. */
 void config_keys_suggest_section(const char *name, char buf[static CONFIG_WHY_MAX]);
 void config_keys_suggest_key(const struct config_section *section, const char *name,

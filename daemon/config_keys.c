@@ -6,8 +6,8 @@
  */
 #include "config_internal.h"
 #include "decimal.h"
+#include "nearest.h"
 
-#include <ctype.h>
 #include <string.h>
 
 #define KIB INT64_C(1024)
@@ -546,54 +546,12 @@ int config_keys_index(const struct config_section *section, const char *name)
 	return -1;
 }
 
-#define NAME_MAX_LEN 32
-
-static size_t min3(size_t a, size_t b, size_t c)
-{
-	return base_min_size(a, base_min_size(b, c));
-}
-
-size_t config_keys_distance(const char *a, const char *b)
-{
-	size_t rows[3][NAME_MAX_LEN + 1];
-	size_t a_len = strlen(a), b_len = strlen(b);
-	if (a_len > NAME_MAX_LEN || b_len > NAME_MAX_LEN)
-		return SIZE_MAX;
-
-	for (size_t j = 0; j <= b_len; j++)
-		rows[0][j] = j;
-	for (size_t i = 1; i <= a_len; i++) {
-		size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
-		row[0] = i;
-		for (size_t j = 1; j <= b_len; j++) {
-			int x = tolower((unsigned char)a[i - 1]),
-			    y = tolower((unsigned char)b[j - 1]);
-			row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (x != y));
-			if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) &&
-			    y == tolower((unsigned char)a[i - 2]))
-				row[j] = base_min_size(row[j], above2[j - 2] + 1);
-		}
-	}
-	return rows[a_len % 3][b_len];
-}
-
-/* How far `name` is from the known `known`; SIZE_MAX if too far to be meant. A beginning of four
- * letters or more (`secret`) or something tacked on (`retention_days`) is near. */
-static size_t keys_nearness(const char *name, const char *known)
-{
-	size_t shorter = base_min_size(strlen(name), strlen(known));
-	if (shorter >= 4 && strncasecmp(name, known, shorter) == 0)
-		return 1;
-	size_t distance = config_keys_distance(name, known);
-	return distance <= 1 + strlen(known) / 4 ? distance : SIZE_MAX;
-}
-
 static const struct config_key *keys_nearest(const struct config_section *section, const char *name,
 					     size_t *best)
 {
 	const struct config_key *found = NULL;
 	for (size_t i = 0; i < section->n_keys; i++) {
-		size_t distance = keys_nearness(name, section->keys[i].name);
+		size_t distance = nearest_nearness(name, section->keys[i].name);
 		if (distance < *best) {
 			*best = distance;
 			found = &section->keys[i];
@@ -609,7 +567,7 @@ void config_keys_suggest_section(const char *name, char buf[static CONFIG_WHY_MA
 
 	buf[0] = '\0';
 	for (size_t i = 0; i < ARRAY_SIZE(sections); i++) {
-		size_t distance = keys_nearness(name, sections[i].name);
+		size_t distance = nearest_nearness(name, sections[i].name);
 		if (distance < best) {
 			best = distance;
 			found = &sections[i];

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "clock.h"
+#include "nearest.h"
 
 #include <string.h>
 
@@ -163,7 +164,7 @@ static int unknown_command(const char *name)
 	size_t best = SIZE_MAX;
 
 	for (size_t i = 0; command_at(i, &command); i++) {
-		size_t d = ctl_options_nearness(name, command.name);
+		size_t d = nearest_nearness(name, command.name);
 		if (d < best) {
 			best = d;
 			nearest = command.name;

@@ -6,6 +6,7 @@
 #include "check.h"
 #include "clock.h"
 #include "control.h"
+#include "nearest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -163,7 +164,7 @@ const struct config_source *ctl_find_source(const struct config *config, const c
 	if (source)
 		return source;
 	for (size_t i = 0; i < config->n_sources; i++) {
-		size_t d = ctl_options_nearness(name, config->sources[i].name);
+		size_t d = nearest_nearness(name, config->sources[i].name);
 		if (d < best) {
 			best = d;
 			nearest = config->sources[i].name;

@@ -4,6 +4,8 @@
  */
 #include "ctl_internal.h"
 
+#include "nearest.h"
+
 #include <string.h>
 
 #define SQL_MAX 4096
@@ -60,7 +62,7 @@ static int unknown_grouping(const char *name)
 	size_t best = SIZE_MAX;
 
 	for (size_t i = 0; i < ARRAY_SIZE(groupings); i++) {
-		size_t d = ctl_options_nearness(name, groupings[i].name);
+		size_t d = nearest_nearness(name, groupings[i].name);
 		if (d < best) {
 			best = d;
 			nearest = groupings[i].name;

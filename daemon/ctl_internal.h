@@ -62,8 +62,6 @@ MUST_CHECK int ctl_options_read(int argc, char *const *argv, int64_t now_ms,
 /* The name of the first option in `given` that is not in `allowed`; NULL. */
 const char *ctl_options_surplus(unsigned int given, unsigned int allowed);
 void ctl_options_print(FILE *f, unsigned int allowed);
-/* Is `name` what somebody meant by `given`? The distance, or SIZE_MAX if it is another word. */
-size_t ctl_options_nearness(const char *given, const char *name);
 
 struct ctl_view;
 

@@ -4,6 +4,7 @@
 #include "ctl_internal.h"
 
 #include "clock.h"
+#include "nearest.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -76,34 +77,6 @@ static int complain(char error[static CTL_ERROR_MAX], const char *fmt, ...)
 	return CTL_EXIT_USAGE;
 }
 
-/* Levenshtein's distance, one row at a time. */
-static size_t distance(const char *a, const char *b)
-{
-	size_t row[NAME_MAX_LEN + 1], b_len = strlen(b);
-
-	for (size_t j = 0; j <= b_len; j++)
-		row[j] = j;
-	for (size_t i = 0; a[i]; i++) {
-		size_t diagonal = row[0];
-		row[0] = i + 1;
-		for (size_t j = 1; j <= b_len; j++) {
-			size_t best = diagonal + (a[i] != b[j - 1]);
-			best = base_min_size(best, base_min_size(row[j], row[j - 1]) + 1);
-			diagonal = row[j];
-			row[j] = best;
-		}
-	}
-	return row[b_len];
-}
-
-size_t ctl_options_nearness(const char *given, const char *name)
-{
-	if (strlen(given) > NAME_MAX_LEN || strlen(name) > NAME_MAX_LEN)
-		return SIZE_MAX;
-	size_t d = distance(given, name);
-	return d <= 1 + strlen(name) / 4 ? d : SIZE_MAX;
-}
-
 /* `allowed`: what the command takes. */
 static int unknown_option(const char *given, size_t len, unsigned int allowed,
 			  char error[static CTL_ERROR_MAX])
@@ -115,7 +88,7 @@ static int unknown_option(const char *given, size_t len, unsigned int allowed,
 	(void)snprintf(name, sizeof(name), "%.*s", (int)base_min_size(len, NAME_MAX_LEN), given);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		size_t d = rows[i].bit & ~allowed ? SIZE_MAX
-						  : ctl_options_nearness(name, rows[i].name);
+						  : nearest_nearness(name, rows[i].name);
 		if (d < best) {
 			best = d;
 			nearest = rows[i].name;
