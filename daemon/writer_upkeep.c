@@ -99,7 +99,7 @@ static void fold(struct writer *w, int64_t now_ms)
 	int r = projector_step(w->projector, FOLD_US, FOLD_EVENTS, &w->more_to_fold);
 	/* A full slice leaves what came meanwhile to the next, which is to be full, too. */
 	if (projector_folded_seq(w->projector) - w->slice_after_seq >= FOLD_EVENTS)
-		w->more_to_fold = projector_is_writing(w->projector) || unfolded(w) >= FOLD_EVENTS;
+		w->more_to_fold = unfolded(w) >= FOLD_EVENTS;
 	note_slice(w, WRITER_SLICE_FOLD, begun_us);
 	w->last_fold_ms = now_ms;
 	w->fold_fails = false;

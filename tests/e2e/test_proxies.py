@@ -282,7 +282,7 @@ class Through:
         # A little too large: the daemon answers, each time, and keeps a record.
         for _ in range(10):
             self.assertEqual(proxy.post(large_event(MAX_BODY + 1)).status, 413, proxy.log)
-        self.assertEqual(self.count("rejections", "reason = 'body_too_large'"), 10)
+        until(lambda: self.count("rejections", "reason = 'body_too_large'") == 10, "the records")
         self.assertEqual({row["remote_addr"] for row in self.home.query("SELECT remote_addr FROM rejections")}, {CLIENT})
         # Far too large: the proxy answers, before the body is sent.
         with proxy.connection() as connection:
