@@ -85,9 +85,9 @@ static void say_runaways(const struct storage_notice *n, const char *in, char *b
 /* Cents, and more digits where the budget has some. */
 static int digits_of(double usd)
 {
+	int64_t nanousd = llround(usd * 1e9);
 	int digits = 2;
-	for (double unit = 100; digits < 6 && fabs(usd * unit - round(usd * unit)) > 1e-4;
-	     unit *= 10)
+	for (int64_t unit = 10000000; unit > 1 && nanousd % unit != 0; unit /= 10)
 		digits++;
 	return digits;
 }
