@@ -683,15 +683,22 @@ void __wrap_projector_set_part(struct projector *p, size_t n)
 	__real_projector_set_part(p, part_size > 0 ? part_size : n);
 }
 
-/* Slices of as many events as are asked for, however long they take; or none. */
-static atomic_bool takes_its_time, is_broken;
+/* Slices of as many events as are asked for, however long they take; or none; or one event in 0.2
+ * s.
+ */
+static atomic_bool takes_its_time, is_broken, is_slow;
 
 int __real_projector_step(struct projector *p, int64_t budget_us, size_t events, bool *ret_more);
 int __wrap_projector_step(struct projector *p, int64_t budget_us, size_t events, bool *ret_more);
 int __wrap_projector_step(struct projector *p, int64_t budget_us, size_t events, bool *ret_more)
 {
+	const struct timespec a_while = { .tv_nsec = 200000000 };
 	if (atomic_load(&is_broken))
 		return -EIO;
+	if (atomic_load(&is_slow)) {
+		(void)nanosleep(&a_while, NULL);
+		return __real_projector_step(p, budget_us, 1, ret_more);
+	}
 	return __real_projector_step(p, atomic_load(&takes_its_time) ? 60000000 : budget_us, events,
 				     ret_more);
 }
@@ -746,6 +753,33 @@ static void folds_all_before_it_stops_in_order(void **state)
 	if (clock_mono_ms() - begun_ms < 1000) /* it folds for so long at most */
 		expect_rows(world, "SELECT stored_seq, stored_seq - folded_seq FROM ledger_state",
 			    "800|0");
+	free_orders(orders, N);
+}
+
+static void leaves_to_the_next_start_what_takes_longer_than_a_second(void **state)
+{
+	enum { N = 60 };
+	struct world *world = *state;
+	struct writer *w = new_writer(world);
+	struct order *orders = new_orders(N);
+	struct writer_health health;
+	atomic_store(&is_slow, true);
+	for (int i = 0; i < N; i++)
+		submit(w, &orders[i]);
+	assert_int_equal(writer_start(w), 0);
+	WAIT_FOR(atomic_load(&n_done) == N);
+	int64_t begun_ms = clock_mono_ms();
+	end_writer(w);
+	assert_in_range(clock_mono_ms() - begun_ms, 800, 8000);
+	atomic_store(&is_slow, false);
+	CLEANUP_FREE char *left =
+		rows_of(world, "SELECT stored_seq - folded_seq FROM ledger_state");
+	assert_true(strtol(left, NULL, 10) > N / 2);
+	w = new_writer(world);
+	assert_int_equal(writer_start(w), 0);
+	WAIT_FOR((writer_health(w, &health), health.folded_seq == N));
+	end_writer(w);
+	expect_rows(world, "SELECT stored_seq, skipped FROM ledger_state", "60|0");
 	free_orders(orders, N);
 }
 
@@ -970,6 +1004,7 @@ int main(void)
 		TEST(a_rebuild_helps_a_ledger_that_cannot_be_read),
 		TEST(a_rebuild_waits_for_the_end_of_a_slice_in_parts),
 		TEST(folds_all_before_it_stops_in_order),
+		TEST(leaves_to_the_next_start_what_takes_longer_than_a_second),
 		TEST(catches_up_in_whole_slices_after_the_fold_failed),
 		TEST(can_be_freed_without_a_start),
 		TEST(keeps_what_a_task_did_only_if_it_says_so),
