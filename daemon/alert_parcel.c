@@ -81,7 +81,6 @@ static void say_runaways(const struct storage_notice *n, const char *in, char *b
 			       say_duration(n->threshold, limit));
 }
 
-/* What it is about; `in` is " in TEMPLATE", or empty. */
 /* Cents, and more digits where the budget has some. */
 static int digits_of(double usd)
 {
@@ -92,6 +91,7 @@ static int digits_of(double usd)
 	return digits;
 }
 
+/* What it is about; `in` is " in TEMPLATE", or empty. */
 static void say_what(const struct storage_notice *n, const char *in, char *buf, size_t size)
 {
 	const struct storage_alert *a = &n->alert;

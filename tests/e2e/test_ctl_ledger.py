@@ -328,7 +328,8 @@ class Working(Ledger):
         return subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *map(str, command)],
                               capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
-    def test_another_user_is_told_so(self):
+    def tool_for_all(self):
+        """A copy that any user may run, on a configuration that any may read."""
         if os.geteuid() != 0:
             self.skipTest("needs root, to become other users")
         self.home.path.chmod(0o755)
@@ -336,6 +337,10 @@ class Working(Ledger):
         tool = self.home.path / "e2b-hookctl"
         tool.write_bytes(pathlib.Path(HOOKCTL).read_bytes())
         tool.chmod(0o755)
+        return tool
+
+    def test_another_user_is_told_so(self):
+        tool = self.tool_for_all()
         for note in ("with a daemon", "without"):
             run = self.as_user(65530, tool, "-c", self.home.config, "rebuild")
             self.assertEqual((run.returncode, run.stdout), (1, ""), note)
@@ -344,13 +349,7 @@ class Working(Ledger):
                 self.stop(self.daemon)
 
     def test_who_may_read_and_not_ask_is_told_so_by_every_command(self):
-        if os.geteuid() != 0:
-            self.skipTest("needs root, to become other users")
-        self.home.path.chmod(0o755)
-        self.home.config.chmod(0o644)
-        tool = self.home.path / "e2b-hookctl"
-        tool.write_bytes(pathlib.Path(HOOKCTL).read_bytes())
-        tool.chmod(0o755)
+        tool = self.tool_for_all()
         for command in (["rebuild"], ["alerts", "retry"], ["alerts", "test", "x"]):
             run = subprocess.run(["setpriv", "--reuid=65530", "--regid=0", "--clear-groups", tool, "-c", self.home.config,
                                   *command], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
