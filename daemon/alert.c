@@ -49,10 +49,10 @@ void alert_set_config(struct alert *a, const struct config *config)
 	if (!a->config)
 		a->since_ms = clock_unix_ms(); /* a reload is no pause */
 	a->config = config;
-	a->wants_buckets = false;
+	a->wants_executions = false;
 	for (size_t i = 0; i < config->n_alerts; i++)
-		a->wants_buckets =
-			a->wants_buckets || config->alerts[i].rule.on == ALERT_ON_FAILURE_RATE;
+		a->wants_executions =
+			a->wants_executions || config->alerts[i].rule.on == ALERT_ON_FAILURE_RATE;
 	memset(a->looked_ms, 0, sizeof(a->looked_ms));
 }
 
@@ -362,7 +362,6 @@ static struct alert_note note_of(int64_t seq, const struct event *e)
 
 int alert_begin(struct alert *a)
 {
-	a->n_buckets = 0;
 	return storage_alert_position(a->s, &a->at);
 }
 
@@ -452,37 +451,26 @@ int alert_observe(struct alert *a, int64_t seq, const struct event *e,
 	return 0;
 }
 
-void alert_count(struct alert *a, const struct event *e, const struct ledger_dims *dims,
-		 int executions, int failed)
+int alert_count(struct alert *a, int64_t seq, const struct event *e, const struct ledger_dims *dims,
+		const struct storage_counts *counts)
 {
-	int64_t time_s = e->time_unix_ns / CLOCK_NS_PER_S;
-	if (!a->wants_buckets || (executions == 0 && failed == 0))
-		return;
-	time_s -= time_s % STORAGE_ALERT_BUCKET_S;
-	struct alert_bucket *b = a->buckets, *end = b + a->n_buckets;
-	while (b < end && (b->time_s != time_s || b->template_key != dims->template_key ||
-			   b->team_key != dims->team_key))
-		b++;
-	if (b == end) {
-		assert(a->n_buckets < ALERT_EVENTS_MAX);
-		a->n_buckets++;
-		*b = (struct alert_bucket) { time_s, dims->template_key, dims->team_key, 0, 0 };
-	}
-	b->executions += executions;
-	b->failed += failed;
+	const struct storage_alert_execution x = {
+		.seq = seq,
+		.time_s = e->time_unix_ns / CLOCK_NS_PER_S,
+		.dims = *dims,
+		.executions = counts->executions,
+		.failed = counts->failed,
+	};
+	bool changes_nothing = x.executions == 0 && x.failed == 0;
+	if (!a->wants_executions || changes_nothing ||
+	    x.time_s < clock_unix_ms() / 1000 - BUCKETS_KEPT_S)
+		return 0;
+	return storage_alert_count(a->s, &x);
 }
 
 int alert_end(struct alert *a, int64_t seq)
 {
-	int64_t oldest_s = clock_unix_ms() / 1000 - BUCKETS_KEPT_S;
-	int r = 0;
-	for (size_t i = 0; r == 0 && i < a->n_buckets; i++) {
-		const struct alert_bucket *b = &a->buckets[i];
-		if (b->time_s >= oldest_s)
-			r = storage_alert_add(a->s, b->time_s, b->template_key, b->team_key,
-					      b->executions, b->failed);
-	}
-	a->n_buckets = 0;
+	int r = storage_alert_pass(a->s, seq);
 	if (r < 0 || seq <= a->at.seq)
 		return r;
 	a->at.seq = seq;

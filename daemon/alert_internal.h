@@ -14,11 +14,7 @@ struct alert {
 	const struct config *config;
 	struct storage_alert_position at;
 	int64_t since_ms; /* watching since: silence before does not count to a new rule */
-	bool wants_buckets;
-	struct alert_bucket {
-		int64_t time_s, template_key, team_key, executions, failed;
-	} buckets[ALERT_EVENTS_MAX];
-	size_t n_buckets;
+	bool wants_executions; /* a rule is about their failure rate */
 	int64_t looked_ms[CONFIG_ALERTS_MAX], pruned_ms, after_key;
 	size_t next_rule;
 	bool is_dirty; /* something was posted */

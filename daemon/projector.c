@@ -19,8 +19,6 @@
 #define OFFERED_AMID 768 /* behind a slice in parts, which is held in memory, too */
 #define OFFERED_BODY_MAX (16 * 1024) /* a larger one comes from the log: so memory has a bound */
 
-static_assert(SLICE_MAX <= ALERT_EVENTS_MAX, "alerts count what a slice holds");
-
 void projector_roll_back(struct projector *p)
 {
 	storage_rollback(p->s);

@@ -224,10 +224,10 @@ static int put_execution(struct projector *p, struct projector_applied *x)
 	ledger_execution_cost(event, &x->dims, &p->terms, &row.cost_nanousd, &row.cost_source);
 	struct storage_counts counts;
 	int r = storage_put_execution(p->s, &row, &counts);
+	if (r == 0 && alert_of(p))
+		r = alert_count(p->alert, x->link.seq, event, &x->dims, &counts);
 	if (r < 0)
 		return r;
-	if (alert_of(p))
-		alert_count(p->alert, event, &x->dims, counts.executions, counts.failed);
 	x->sandbox->executions += counts.executions;
 	x->sandbox->failed_executions += counts.failed;
 	x->sandbox->loose_executions += counts.loose;

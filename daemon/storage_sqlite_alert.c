@@ -181,13 +181,26 @@ int storage_alert_set_position(struct storage *s, const struct storage_alert_pos
 	return r < 0 ? r : storage_sqlite_run(s, statement);
 }
 
-int storage_alert_add(struct storage *s, int64_t time_s, int64_t template_key, int64_t team_key,
-		      int64_t executions, int64_t failed)
+int storage_alert_count(struct storage *s, const struct storage_alert_execution *x)
 {
-	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_ALERT_BUCKET);
-	int r = storage_sqlite_bind(s, statement, "iiiii", time_s, template_key, team_key,
-				    executions, failed);
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_ALERT_COUNT);
+	int64_t bucket_s = x->time_s - x->time_s % STORAGE_ALERT_BUCKET_S;
+	int r = storage_sqlite_bind(s, statement, "iiiiii", x->seq, bucket_s, x->dims.template_key,
+				    x->dims.team_key, (int64_t)x->executions, (int64_t)x->failed);
 	return r < 0 ? r : storage_sqlite_run(s, statement);
+}
+
+int storage_alert_pass(struct storage *s, int64_t seq)
+{
+	static const enum storage_sql sqls[] = { SQL_ALERT_COUNTED, SQL_ALERT_COUNTED_DROP };
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(sqls); i++) {
+		sqlite3_stmt *statement = storage_sqlite_statement(s, sqls[i]);
+		r = storage_sqlite_bind(s, statement, "i", seq);
+		if (r == 0)
+			r = storage_sqlite_run(s, statement);
+	}
+	return r;
 }
 
 /* Levels -------------------------------------------------------------------- */

@@ -38,10 +38,16 @@ static const char *const texts[SQL_N - SQL_ALERT_FIRST] = {
 	TEXT(SQL_ALERT_MOVE) =
 		"UPDATE alert_position SET seq = max(seq, ?), rejection_id = max(rejection_id, ?),"
 		" quarantine_id = max(quarantine_id, ?) WHERE one = 1",
-	TEXT(SQL_ALERT_BUCKET) =
+	TEXT(SQL_ALERT_COUNT) = "INSERT OR REPLACE INTO alert_execution (seq, time_s,"
+				" template_key, team_key, executions, failed)"
+				" VALUES (?, ?, ?, ?, ?, ?)",
+	TEXT(SQL_ALERT_COUNTED) =
 		"INSERT INTO alert_bucket (time_s, template_key, team_key, executions, failed)"
-		" VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+		" SELECT time_s, template_key, team_key, sum(executions), sum(failed)"
+		" FROM alert_execution WHERE seq <= ? GROUP BY time_s, template_key, team_key"
+		" ON CONFLICT DO UPDATE SET"
 		" executions = executions + excluded.executions, failed = failed + excluded.failed",
+	TEXT(SQL_ALERT_COUNTED_DROP) = "DELETE FROM alert_execution WHERE seq <= ?",
 
 	TEXT(SQL_ALERT_RATES) =
 		"SELECT b.template_key, " LEVEL_OF

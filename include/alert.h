@@ -20,17 +20,16 @@ void alert_free(struct alert *a);
 /* Rules and targets; lent until the next call. Writer thread. */
 void alert_set_config(struct alert *a, const struct config *config);
 
-/* A slice of the live fold, or a part of it, in one transaction: begin forgets what a failed one
- * left, then one call for each execution whose count changed and for each event that the watermark
- * passes, and end before the commit, which moves the position to that watermark. */
-#define ALERT_EVENTS_MAX 2048 /* in a slice */
+/* A slice of the live fold, or a part of it, in one transaction: begin, then one call for each
+ * execution whose count changed and for each event that the watermark passes, and end before the
+ * commit, which moves the position to that watermark. */
 MUST_CHECK int alert_begin(struct alert *a);
 /* May a rule be about it? Else it need not be observed. */
 bool alert_wants(const struct alert *a, const struct event *event);
 MUST_CHECK int alert_observe(struct alert *a, int64_t seq, const struct event *event,
 			     const struct ledger_dims *dims);
-void alert_count(struct alert *a, const struct event *event, const struct ledger_dims *dims,
-		 int executions, int failed);
+MUST_CHECK int alert_count(struct alert *a, int64_t seq, const struct event *event,
+			   const struct ledger_dims *dims, const struct storage_counts *counts);
 MUST_CHECK int alert_end(struct alert *a, int64_t seq);
 
 /* Repeats, resolves, measures levels: one slice, in transactions of its own. */

@@ -54,10 +54,17 @@ MUST_CHECK int storage_alert_position(struct storage *s, struct storage_alert_po
 MUST_CHECK int storage_alert_set_position(struct storage *s,
 					  const struct storage_alert_position *at);
 
-/* Executions and failures of the ten seconds that begin at time_s. */
+/* Executions for STORAGE_MEASURE_RATES: what the report of this event changed, kept by its seq
+ * until the watermark has passed it, then counted in the ten seconds it lies in. A rebuild that is
+ * swapped in before forgets it (storage_shadow_swap): it is folded again. */
 #define STORAGE_ALERT_BUCKET_S 10
-MUST_CHECK int storage_alert_add(struct storage *s, int64_t time_s, int64_t template_key,
-				 int64_t team_key, int64_t executions, int64_t failed);
+struct storage_alert_execution {
+	int64_t seq, time_s;
+	struct ledger_dims dims;
+	int executions, failed;
+};
+MUST_CHECK int storage_alert_count(struct storage *s, const struct storage_alert_execution *x);
+MUST_CHECK int storage_alert_pass(struct storage *s, int64_t seq);
 
 /* Levels -------------------------------------------------------------------- */
 

@@ -3,7 +3,7 @@
  */
 #include "alert.h"
 
-#include "storage_fixture.h"
+#include "random_events.h"
 
 #include "clock.h"
 
@@ -231,6 +231,43 @@ static void raises_and_counts_nothing_twice_when_a_slice_in_parts_is_cut_off(voi
 	assert_true(n_cut > 5);
 	expect_rows(w, "SELECT state, total FROM alerts WHERE rule = 'failed'", "firing|180");
 	expect_rows(w, "SELECT sum(executions), sum(failed) FROM alert_bucket", "180|180");
+}
+
+/* A rebuild makes the ledger as of the watermark: what was written of a slice above it is gone, and
+ * comes again. */
+static void counts_nothing_twice_when_the_ledger_is_rebuilt_amid_a_slice(void **state)
+{
+	enum { N = 30, PART = 5, MOST_STEPS = 12 };
+	struct world *w = *state;
+	ALERTS *a = begin_alerts(w, FAILED "[alert rate]\non = failure_rate\nthreshold = 0.2\n"
+					   "window = 15m\nnotify = ops\n");
+	int64_t now_ms = clock_unix_ms();
+	char expected[32];
+	int n_amid = 0;
+	projector_set_part(w->p, PART);
+	for (int steps = 1; steps <= MOST_STEPS; steps++) {
+		bool more = true;
+		for (int i = 0; i < N; i++) {
+			char id[32], sandbox[16];
+			(void)snprintf(id, sizeof(id), "r%d-%d", steps, i);
+			(void)snprintf(sandbox, sizeof(sandbox), "amid-%d", i);
+			tell_failure_in(w, sandbox, id, now_ms);
+		}
+		for (int i = 0; i < steps && more; i++)
+			assert_int_equal(projector_step(w->p, 1000000, N, &more), 0);
+		disk_break(1, EIO, false);
+		assert_true(!more || projector_step(w->p, 1000000, N, &more) < 0);
+		disk_mend();
+		n_amid += projector_is_amid(w->p);
+		rebuild_ledger(w);
+		(void)fold_all(w);
+		(void)snprintf(expected, sizeof(expected), "%d|%d", N * steps, N * steps);
+		expect_rows(w, "SELECT sum(executions), sum(failed_executions) FROM sandboxes",
+			    expected);
+		expect_rows(w, "SELECT sum(executions), sum(failed) FROM alert_bucket", expected);
+	}
+	assert_true(n_amid > 5);
+	expect_rows(w, "SELECT count(*) FROM alert_execution", "0");
 }
 
 static void begins_where_the_store_stands_after_a_restore(void **state)
@@ -527,6 +564,7 @@ int main(void)
 		STORE_TEST(raises_nothing_twice_whenever_the_disk_fails),
 		STORE_TEST(counts_all_that_a_slice_holds),
 		STORE_TEST(raises_and_counts_nothing_twice_when_a_slice_in_parts_is_cut_off),
+		STORE_TEST(counts_nothing_twice_when_the_ledger_is_rebuilt_amid_a_slice),
 		STORE_TEST(begins_where_the_store_stands_after_a_restore),
 		STORE_TEST(says_when_the_day_of_a_budget_is_over),
 		STORE_TEST(forgets_what_rules_that_are_gone_knew),
