@@ -1,7 +1,8 @@
-/* Patterns that fit no event type and no template that is known, but nearly do. */
+/* Patterns that fit no event type, template or reason that is known, or none but nearly one. */
 #include "config_internal.h"
 
 #include "event.h"
+#include "ingest.h"
 #include "nearest.h"
 
 #include <string.h>
@@ -18,49 +19,98 @@ static struct span filter_span(const char *text)
 	return (struct span) { text, strlen(text) };
 }
 
-/* ---- events ---- */
+/* The i-th known name, NULL behind the last; it may be written into buf. */
+typedef const char *(*filter_name_fn)(size_t i, char buf[static EVENT_NAME_MAX]);
 
-static void filter_suggest(const char *pattern, char buf[static CONFIG_WHY_MAX])
+/* The nearest, at most as far as a typing mistake; NULL: none is. */
+static const char *filter_meant(const char *pattern, filter_name_fn name_at,
+				char buf[static EVENT_NAME_MAX])
 {
-	char name[EVENT_NAME_MAX];
 	const char *known;
-	size_t best = TYPING_MISTAKE + 1;
+	size_t nearest = 0, best = TYPING_MISTAKE + 1;
 
-	buf[0] = '\0';
-	for (size_t i = 0; (known = event_known_name(i, name)); i++) {
+	for (size_t i = 0; (known = name_at(i, buf)); i++) {
 		size_t distance = nearest_distance(pattern, known);
-		if (distance < best) {
-			best = distance;
-			(void)snprintf(buf, CONFIG_WHY_MAX, "; did you mean \"%s\"?", known);
-		}
+		if (distance >= best)
+			continue;
+		nearest = i;
+		best = distance;
 	}
+	return best <= TYPING_MISTAKE ? name_at(nearest, buf) : NULL;
 }
 
-static bool filter_fits_an_event(const char *pattern)
+static bool filter_fits(const char *pattern, filter_name_fn name_at)
 {
-	char name[EVENT_NAME_MAX];
+	char buf[EVENT_NAME_MAX];
 	const char *known;
 
-	for (size_t i = 0; (known = event_known_name(i, name)); i++)
+	for (size_t i = 0; (known = name_at(i, buf)); i++)
 		if (glob_match(pattern, filter_span(known)))
 			return true;
 	return false;
 }
 
-static void filter_check_events(struct config_reading *r, const struct config_instance *instance)
+/* Patterns over names of which we know all, or (`open`) those that people write. */
+static void filter_check_names(struct config_reading *r, const struct config_instance *instance,
+			       const char *key, const struct glob_list *list,
+			       filter_name_fn name_at, const char *what, bool open)
 {
-	const struct config_source *source = instance->target;
-	const struct glob_list *list = &source->policy.events;
-
 	for (size_t i = 0; i < list->n; i++) {
-		char quoted[CONFIG_QUOTE_MAX], meant[CONFIG_WHY_MAX];
-		if (filter_fits_an_event(list->patterns[i]))
+		char quoted[CONFIG_QUOTE_MAX], buf[EVENT_NAME_MAX];
+		if (filter_fits(list->patterns[i], name_at))
 			continue;
-		filter_suggest(list->patterns[i], meant);
-		config_read_complain(r, false, config_read_line_of(instance, "events"), instance,
-				     "events: %s is no event type or kind that is known%s",
-				     config_report_quote(quoted, list->patterns[i]), meant);
+		const char *meant = filter_meant(list->patterns[i], name_at, buf);
+		if (open && !meant)
+			continue;
+		config_read_complain(r, false, config_read_line_of(instance, key), instance,
+				     "%s: %s is no %s that is known%s%s%s", key,
+				     config_report_quote(quoted, list->patterns[i]), what,
+				     meant ? "; did you mean \"" : "", meant ? meant : "",
+				     meant ? "\"?" : "");
 	}
+}
+
+/* ---- reasons ---- */
+
+static const char *filter_reason_of_quarantine(size_t i, char buf[static EVENT_NAME_MAX])
+{
+	enum ingest_reason reason = INGEST_REASON_NOT_ONE_OBJECT + (enum ingest_reason)i;
+	(void)buf;
+	return reason <= INGEST_REASON_ID_REUSED ? ingest_reason_name(reason) : NULL;
+}
+
+static const char *filter_reason_of_rejection(size_t i, char buf[static EVENT_NAME_MAX])
+{
+	enum ingest_reason reason = INGEST_REASON_SIGNATURE_MISSING + (enum ingest_reason)i - 1;
+	(void)buf;
+	if (i == 0)
+		return ingest_reason_name(INGEST_REASON_NOT_ONE_OBJECT);
+	return reason < INGEST_N_REASONS ? ingest_reason_name(reason) : NULL;
+}
+
+/* E2B's, of an open set. */
+static const char *filter_reason_of_kill(size_t i, char buf[static EVENT_NAME_MAX])
+{
+	static const char *const reasons[] = {
+		"request", "timeout",	  "admin",	  "orphaned", "base_template_missing",
+		"unknown", "seal_failed", "resume_failed"
+	};
+	(void)buf;
+	return i < ARRAY_SIZE(reasons) ? reasons[i] : NULL;
+}
+
+static void filter_check_reasons(struct config_reading *r, const struct config_instance *instance,
+				 const struct alert_rule *rule)
+{
+	if (rule->on == ALERT_ON_QUARANTINED)
+		filter_check_names(r, instance, "reasons", &rule->reasons,
+				   filter_reason_of_quarantine, "reason for quarantine", false);
+	if (rule->on == ALERT_ON_REJECTED)
+		filter_check_names(r, instance, "reasons", &rule->reasons,
+				   filter_reason_of_rejection, "reason for a rejection", false);
+	if (rule->on == ALERT_ON_SANDBOX_FAILED)
+		filter_check_names(r, instance, "reasons", &rule->reasons, filter_reason_of_kill,
+				   "kill reason", true);
 }
 
 /* ---- templates ---- */
@@ -128,11 +178,13 @@ void config_filter_check(struct config_reading *r)
 
 	for (size_t i = 0; (instance = config_read_next(r, "source", &i));) {
 		const struct config_source *source = instance->target;
-		filter_check_events(r, instance);
+		filter_check_names(r, instance, "events", &source->policy.events, event_known_name,
+				   "event type or kind", false);
 		filter_check_templates(r, instance, &source->policy.templates);
 	}
 	for (size_t i = 0; (instance = config_read_next(r, "alert", &i));) {
 		const struct config_alert *alert = instance->target;
 		filter_check_templates(r, instance, &alert->rule.templates);
+		filter_check_reasons(r, instance, &alert->rule);
 	}
 }

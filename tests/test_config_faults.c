@@ -202,8 +202,16 @@ static void warns_of_filters_that_are_most_likely_mistyped(void **state)
 		{ "templates = tta-ml-minmal\n[template a0]\nalias = tta-ml-minimal\n", 3,
 		  "[source e2b] templates: no [template ID] has the id or alias \"tta-ml-minmal\"; "
 		  "did you mean \"tta-ml-minimal\"?" },
-		{ "[alert x]\non = execution_failed\ntemplates = a0b1c2e3\n[template a0b1c2d3]\n", 5,
-		  "did you mean \"a0b1c2d3\"?" },
+		{ "[alert x]\non = execution_failed\ntemplates = a0b1c2e3\n[template a0b1c2d3]\n",
+		  5, "did you mean \"a0b1c2d3\"?" },
+		{ "[alert x]\non = sandbox_failed\nreasons = orphand\n", 5,
+		  "[alert x] reasons: \"orphand\" is no kill reason that is known; did you mean "
+		  "\"orphaned\"?" },
+		{ "[alert x]\non = rejected\nreasons = signature_*, expired\n", 5,
+		  "\"expired\" is no reason for a rejection that is known" },
+		{ "[alert x]\non = quarantined\nreasons = id_reuse\n", 5, "\"id_reused\"?" },
+		{ "[alert x]\non = quarantined\nreasons = signature_wrong\n", 5,
+		  "is no reason for quarantine that is known" },
 		{ "[notify x]\nkind = slack\n", 3, "nothing is sent to it" },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
@@ -232,6 +240,9 @@ static void does_not_warn_of_filters_that_may_be_meant(void **state)
 		"templates = tta-ml-minimal, a1",
 		"templates = a2, tta-ml-minimal2, tta-ml-min*",
 		"templates = something-else",
+		"[alert x]\non = rejected\nreasons = signature_*, not_one_object, body_too_large",
+		"[alert x]\non = quarantined\nreasons = not_one_object, bad_*, !stale, id_reused",
+		"[alert x]\non = sandbox_failed\nreasons = request, evicted, *_failed",
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
 		char text[1024];
