@@ -196,8 +196,6 @@ int storage_shadow_swap(struct storage *s)
 	}
 	if (r == 0)
 		r = tell_planner(s);
-	if (r == 0) /* above the watermark; comes again */
-		r = exec(s, "DELETE FROM alert_execution");
 	if (r == 0)
 		r = exec(s,
 			 "UPDATE position SET rebuild = 0, fold_version = %d, change_seq = "

@@ -54,9 +54,9 @@ MUST_CHECK int storage_alert_position(struct storage *s, struct storage_alert_po
 MUST_CHECK int storage_alert_set_position(struct storage *s,
 					  const struct storage_alert_position *at);
 
-/* Executions for STORAGE_MEASURE_RATES: what the report of this event changed, kept by its seq
- * until the watermark has passed it, then counted in the ten seconds it lies in. A rebuild that is
- * swapped in before forgets it (storage_shadow_swap): it is folded again. */
+/* Executions for STORAGE_MEASURE_RATES: what the report of an event changed is kept by its seq, and
+ * counted in the ten seconds it lies in when the watermark passes it. So it counts once, too, when
+ * it is folded again into a ledger that was rebuilt as of the watermark. */
 #define STORAGE_ALERT_BUCKET_S 10
 struct storage_alert_execution {
 	int64_t seq, time_s;

@@ -31,6 +31,7 @@
 #define LIFE_ROUNDS_MAX 60 /* of the writer, for a step to be done */
 #define LIFE_BACK_MAX 20 /* of them, until all is well: each may write one part of a slice */
 #define LIFE_FAULTS_MAX 16
+#define LIFE_SAID_MAX 4000 /* of the log, when one fails */
 #define LIFE_NEVER (INT64_C(1) << 40)
 #define LIFE_LOG_LIMIT (64 * 4096) /* bytes: every few commits make a checkpoint */
 
@@ -467,8 +468,11 @@ static int life_stderr = -1;
 /* Of a test that failed in one. */
 static UNUSED int life_tell(void **state)
 {
-	if (life_stderr >= 0)
-		free(end_listening(life_stderr));
+	if (life_stderr >= 0) {
+		CLEANUP_FREE char *said = end_listening(life_stderr);
+		size_t len = strlen(said); /* why it failed stands at the end of it */
+		print_error("%s\n", said + (len > LIFE_SAID_MAX ? len - LIFE_SAID_MAX : 0));
+	}
 	life_stderr = -1;
 	if (life_n)
 		print_error("%s: call %ld fails %s; in step \"%s\", failed first in \"%s\"; %s\n",
@@ -604,8 +608,20 @@ static void life_try_all(const struct life_plan *plan, const struct life_fault *
 	}
 }
 
+/* A name of none would go through nothing. */
+static void life_check_plan(const struct life_plan *plan, const struct life_fault *faults, size_t n)
+{
+	bool is_any_meant = false;
+	for (size_t i = 0; i < n; i++)
+		is_any_meant = is_any_meant || life_is_meant(plan, &faults[i]);
+	for (size_t i = 0; i < n && !is_any_meant; i++)
+		print_error("--only may be: %s\n", faults[i].name);
+	assert_true(is_any_meant);
+}
+
 static void life_go_through(const struct life_plan *plan, const struct life_fault *faults, size_t n)
 {
+	life_check_plan(plan, faults, n);
 	if (plan->rounds)
 		life_try_some(plan, faults, n);
 	else

@@ -17,6 +17,8 @@
 #define FAILED                                                                                     \
 	RULES "[alert failed]\non = execution_failed\nnotify = ops, pager, off\n"                  \
 	      "[alert lost]\non = sandbox_failed\nnotify = ops\n"
+#define RATE_RULE "[alert rate]\non = failure_rate\nthreshold = 0.2\nwindow = 15m\nnotify = ops\n"
+#define RATE RULES RATE_RULE
 
 static struct alert *begin_alerts(struct world *w, const char *config)
 {
@@ -34,18 +36,16 @@ static void free_alert(struct alert **a)
 }
 #define ALERTS CLEANUP(free_alert) UNUSED struct alert
 
-static void tell_failure_in(struct world *w, const char *sandbox, const char *execution,
-			    int64_t time_ms)
+static void tell_execution(struct world *w, const char *sandbox, const char *execution,
+			   int64_t time_ms, const char *outcome)
 {
 	char id[CLOCK_TEXT_MAX + 64], time[CLOCK_TEXT_MAX], data[512];
 	static int n;
 	(void)clock_format_ms(time_ms, time);
 	(void)snprintf(id, sizeof(id), "event-%d", n++);
-	(void)snprintf(
-		data, sizeof(data),
-		"{\"code_execution\":{\"execution_id\":\"%s\",\"duration_ms\":5,\"status\":"
-		"\"error\",\"error\":{\"name\":\"E\",\"value\":\"\\u0001 \\\"quoted\\\"\"}}}",
-		execution);
+	(void)snprintf(data, sizeof(data),
+		       "{\"code_execution\":{\"execution_id\":\"%s\",\"duration_ms\":5,%s}}",
+		       execution, outcome);
 	PARCEL p;
 	p = (struct parcel) { 0 };
 	const struct told t = { .id = id,
@@ -56,6 +56,14 @@ static void tell_failure_in(struct world *w, const char *sandbox, const char *ex
 				.data = data };
 	init_parcel_owned(&p, write_body(&t), time_ms);
 	assert_int_equal(put(w, &p), STORAGE_STORED);
+}
+
+static void tell_failure_in(struct world *w, const char *sandbox, const char *execution,
+			    int64_t time_ms)
+{
+	tell_execution(w, sandbox, execution, time_ms,
+		       "\"status\":\"error\",\"error\":{\"name\":\"E\",\"value\":"
+		       "\"\\u0001 \\\"quoted\\\"\"}");
 }
 
 static void tell_failure(struct world *w, const char *execution, int64_t time_ms)
@@ -186,8 +194,7 @@ static void counts_all_that_a_slice_holds(void **state)
 {
 	enum { N = 1536 };
 	struct world *w = *state;
-	ALERTS *a = begin_alerts(w, RULES "[alert rate]\non = failure_rate\nthreshold = 0.2\n"
-					  "window = 15m\nnotify = ops\n");
+	ALERTS *a = begin_alerts(w, RATE);
 	int64_t now_ms = clock_unix_ms();
 	bool more;
 	for (int i = 0; i < N; i++) {
@@ -206,8 +213,7 @@ static void raises_and_counts_nothing_twice_when_a_slice_in_parts_is_cut_off(voi
 {
 	enum { SLICES = 60, EACH = 3 };
 	struct world *w = *state;
-	ALERTS *a = begin_alerts(w, FAILED "[alert rate]\non = failure_rate\nthreshold = 0.2\n"
-					   "window = 15m\nnotify = ops\n");
+	ALERTS *a = begin_alerts(w, FAILED RATE_RULE);
 	int64_t now_ms = clock_unix_ms();
 	int n_cut = 0;
 	projector_set_part(w->p, 1);
@@ -233,41 +239,85 @@ static void raises_and_counts_nothing_twice_when_a_slice_in_parts_is_cut_off(voi
 	expect_rows(w, "SELECT sum(executions), sum(failed) FROM alert_bucket", "180|180");
 }
 
-/* A rebuild makes the ledger as of the watermark: what was written of a slice above it is gone, and
- * comes again. */
-static void counts_nothing_twice_when_the_ledger_is_rebuilt_amid_a_slice(void **state)
+/* Sandboxes with a pruned event: a rebuild copies them as they are, with what was written of a
+ * slice above the watermark; others it makes as of the watermark. */
+static void begin_with_sealed(struct world *w, int n, int64_t now_ms)
 {
-	enum { N = 30, PART = 5, MOST_STEPS = 12 };
-	struct world *w = *state;
-	ALERTS *a = begin_alerts(w, FAILED "[alert rate]\non = failure_rate\nthreshold = 0.2\n"
-					   "window = 15m\nnotify = ops\n");
-	int64_t now_ms = clock_unix_ms();
-	char expected[32];
-	int n_amid = 0;
-	projector_set_part(w->p, PART);
-	for (int steps = 1; steps <= MOST_STEPS; steps++) {
-		bool more = true;
-		for (int i = 0; i < N; i++) {
-			char id[32], sandbox[16];
-			(void)snprintf(id, sizeof(id), "r%d-%d", steps, i);
-			(void)snprintf(sandbox, sizeof(sandbox), "amid-%d", i);
-			tell_failure_in(w, sandbox, id, now_ms);
-		}
-		for (int i = 0; i < steps && more; i++)
-			assert_int_equal(projector_step(w->p, 1000000, N, &more), 0);
-		disk_break(1, EIO, false);
-		assert_true(!more || projector_step(w->p, 1000000, N, &more) < 0);
-		disk_mend();
-		n_amid += projector_is_amid(w->p);
-		rebuild_ledger(w);
-		(void)fold_all(w);
-		(void)snprintf(expected, sizeof(expected), "%d|%d", N * steps, N * steps);
-		expect_rows(w, "SELECT sum(executions), sum(failed_executions) FROM sandboxes",
-			    expected);
-		expect_rows(w, "SELECT sum(executions), sum(failed) FROM alert_bucket", expected);
+	char created_at[CLOCK_TEXT_MAX];
+	int64_t horizon_s = now_ms / 1000 - 7200, last_s;
+	(void)clock_format_ms(now_ms - 86400000, created_at);
+	for (int i = 0; i < n; i++) {
+		char id[32], sandbox[16];
+		(void)snprintf(id, sizeof(id), "created-%d", i);
+		(void)snprintf(sandbox, sizeof(sandbox), "s%d", i);
+		tell(w, (struct told) { .id = id,
+					.type = "sandbox.created",
+					.time = created_at,
+					.sandbox = sandbox,
+					.in_2100 = true });
 	}
-	assert_true(n_amid > 5);
-	expect_rows(w, "SELECT count(*) FROM alert_execution", "0");
+	(void)fold_all(w);
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_set_horizon(w->s, horizon_s), 0);
+	for (size_t n_pruned = 1; n_pruned > 0;)
+		assert_int_equal(storage_prune_events(w->s, horizon_s, 64, &n_pruned, &last_s), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+}
+
+/* Reports of new executions, and of known ones, which may tell the other outcome. */
+static void tell_some_executions(struct world *w, uint64_t *random, int round, int64_t now_ms)
+{
+	int n = 1 + (int)disk_below(random, 30);
+	for (int i = 0; i < n; i++) {
+		char id[32], sandbox[16];
+		(void)snprintf(id, sizeof(id), "x%d", (int)disk_below(random, 60) + round * 2);
+		(void)snprintf(sandbox, sizeof(sandbox), "s%d", (int)disk_below(random, 20));
+		tell_execution(w, sandbox, id, now_ms - (int64_t)disk_below(random, 3600000),
+			       disk_below(random, 2) ? "\"exit_code\":1" : "\"exit_code\":0");
+	}
+}
+
+/* What counts when a slice is cut off, when a rebuild is swapped in amid it, in the next process.
+ */
+static void counts_each_execution_once_whatever_is_cut_off_and_rebuilt(void **state)
+{
+	struct world *w = *state;
+	int64_t now_ms = clock_unix_ms();
+	uint64_t random = 20261129;
+	int n_swapped_amid = 0, n_reopened_amid = 0;
+	ALERTS *a = begin_alerts(w, RATE);
+	begin_with_sealed(w, 10, now_ms);
+	for (int round = 0; round < 100; round++) {
+		projector_set_part(w->p, 3);
+		tell_some_executions(w, &random, round, now_ms);
+		for (int steps = (int)disk_below(&random, 12); steps > 0; steps--) {
+			bool more;
+			if (disk_below(&random, 4) == 0)
+				disk_break((long)disk_below(&random, 12) + 1, EIO, false);
+			int r = projector_step(w->p, 1000000, 1 + disk_below(&random, 40), &more);
+			disk_mend();
+			assert_true(r == 0 || storage_is_failure(r));
+		}
+		bool is_amid = projector_is_amid(w->p);
+		if (disk_below(&random, 3) == 0) {
+			n_swapped_amid += is_amid;
+			rebuild_ledger(w);
+		}
+		if (disk_below(&random, 8) == 0) {
+			n_reopened_amid += is_amid;
+			reopen(w);
+			alert_free(a);
+			a = begin_alerts(w, RATE);
+		}
+		if (disk_below(&random, 3) > 0)
+			continue;
+		(void)fold_all(w);
+		CLEANUP_FREE char *held =
+			rows_of(w, "SELECT sum(executions), sum(failed_executions) FROM sandboxes");
+		expect_rows(w, "SELECT sum(executions), sum(failed) FROM alert_bucket", held);
+		expect_rows(w, "SELECT count(*) FROM alert_execution", "0");
+	}
+	assert_true(n_swapped_amid > 5 && n_reopened_amid > 2);
 }
 
 static void begins_where_the_store_stands_after_a_restore(void **state)
@@ -564,7 +614,7 @@ int main(void)
 		STORE_TEST(raises_nothing_twice_whenever_the_disk_fails),
 		STORE_TEST(counts_all_that_a_slice_holds),
 		STORE_TEST(raises_and_counts_nothing_twice_when_a_slice_in_parts_is_cut_off),
-		STORE_TEST(counts_nothing_twice_when_the_ledger_is_rebuilt_amid_a_slice),
+		STORE_TEST(counts_each_execution_once_whatever_is_cut_off_and_rebuilt),
 		STORE_TEST(begins_where_the_store_stands_after_a_restore),
 		STORE_TEST(says_when_the_day_of_a_budget_is_over),
 		STORE_TEST(forgets_what_rules_that_are_gone_knew),
