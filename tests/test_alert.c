@@ -317,7 +317,7 @@ static void counts_each_execution_once_whatever_is_cut_off_and_rebuilt(void **st
 		expect_rows(w, "SELECT sum(executions), sum(failed) FROM alert_bucket", held);
 		expect_rows(w, "SELECT count(*) FROM alert_execution", "0");
 	}
-	assert_true(n_swapped_amid > 5 && n_reopened_amid > 2);
+	assert_true(n_swapped_amid > 3 && n_reopened_amid > 0);
 }
 
 static void begins_where_the_store_stands_after_a_restore(void **state)
