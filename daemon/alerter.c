@@ -21,6 +21,7 @@
 #define LOOK_EVERY_MS 30000 /* even if nobody said that something is due */
 #define RETRY_MS 1000 /* after the store failed */
 #define GIVE_UP_MS (INT64_C(24) * 3600 * 1000)
+#define LAST_MS 1000 /* when we end, for answers to what is on its way: it would be told again */
 #define HOST_MAX 256
 
 /* A notification on its way. Its thread fills in the result and sets is_done. */
@@ -38,7 +39,8 @@ struct alerter {
 	struct writer *writer;
 	struct alert *alert;
 	char instance[HOST_MAX];
-	atomic_bool stop;
+	atomic_bool stop; /* nothing more is handed out */
+	atomic_bool cut; /* nor waited for */
 	pthread_t thread;
 	bool started;
 
@@ -148,7 +150,7 @@ static void *send_one(void *ctx)
 {
 	struct alerter_slot *slot = ctx;
 	struct alerter *a = slot->a;
-	alert_target_send(slot->target, &slot->parcel->message, &a->stop, &slot->result);
+	alert_target_send(slot->target, &slot->parcel->message, &a->cut, &slot->result);
 	(void)pthread_mutex_lock(&a->lock);
 	slot->is_done = true;
 	(void)pthread_cond_broadcast(&a->wake);
@@ -280,16 +282,22 @@ static bool has_news(struct alerter *a)
 	return news;
 }
 
+static struct timespec in_ms(int64_t ms)
+{
+	struct timespec until;
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	int64_t ns = until.tv_nsec + ms % 1000 * 1000000;
+	until.tv_sec += ms / 1000 + ns / 1000000000;
+	until.tv_nsec = ns % 1000000000;
+	return until;
+}
+
 /* Until something is due, or `pause_ms` after a failure. */
 static void wait(struct alerter *a, int64_t pause_ms)
 {
-	struct timespec until;
 	int64_t ms = base_min_i64(a->due_ms - clock_unix_ms(), LOOK_EVERY_MS);
 	ms = base_max_i64(ms, pause_ms);
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	int64_t ns = until.tv_nsec + base_max_i64(ms, 0) % 1000 * 1000000;
-	until.tv_sec += base_max_i64(ms, 0) / 1000 + ns / 1000000000;
-	until.tv_nsec = ns % 1000000000;
+	struct timespec until = in_ms(base_max_i64(ms, 0));
 	(void)pthread_mutex_lock(&a->lock);
 	while (ms > 0 && !(pause_ms ? atomic_load(&a->stop) : has_news(a)))
 		if (pthread_cond_timedwait(&a->wake, &a->lock, &until) == ETIMEDOUT)
@@ -384,9 +392,29 @@ int alerter_new(struct writer *writer, const struct config *config, struct alert
 	return 0;
 }
 
+static bool is_sending(const struct alerter *a)
+{
+	bool is = false;
+	for (size_t i = 0; i < ARRAY_SIZE(a->slots); i++)
+		is = is || (a->slots[i].is_running && !a->slots[i].is_done);
+	return is;
+}
+
+static void wait_for_answers(struct alerter *a)
+{
+	struct timespec until = in_ms(LAST_MS);
+	(void)pthread_mutex_lock(&a->lock);
+	while (is_sending(a))
+		if (pthread_cond_timedwait(&a->wake, &a->lock, &until) == ETIMEDOUT)
+			break;
+	(void)pthread_mutex_unlock(&a->lock);
+	atomic_store(&a->cut, true);
+}
+
 /* The last reports are the writer's to hear: what was sent must not be sent again. */
 static void finish_sending(struct alerter *a)
 {
+	wait_for_answers(a);
 	for (size_t i = 0; i < ARRAY_SIZE(a->slots); i++) {
 		struct alerter_slot *slot = &a->slots[i];
 		(void)pthread_mutex_lock(&a->lock);

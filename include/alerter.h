@@ -22,5 +22,6 @@ MUST_CHECK int alerter_new(struct writer *writer, const struct config *config,
 void alerter_set_config(struct alerter *a, const struct config *config);
 /* Looks now: something was put into the outbox. Any thread. */
 void alerter_wake(struct alerter *a);
-/* Cuts what is on its way (it is sent again after the next start) and ends. NULL is fine. */
+/* Ends. What is on its way has a second to be answered, then is cut: it is sent again after the
+ * next start. NULL is fine. */
 void alerter_free(struct alerter *a);

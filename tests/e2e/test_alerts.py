@@ -18,10 +18,10 @@ DOWN_S = 60 if LONG else 2  # a target, over a kill -9
 
 
 class Receiver:
-    """An HTTP endpoint that keeps what it is sent; `status` is what it answers."""
+    """An HTTP endpoint that keeps what it is sent; `status` is what it answers, after `delay` seconds."""
 
     def __init__(self, port=0):
-        self.got, self.status, self.lock = [], 200, threading.Lock()
+        self.got, self.status, self.delay, self.lock = [], 200, 0, threading.Lock()
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -30,9 +30,11 @@ class Receiver:
                 with receiver.lock:
                     status = receiver.status
                     receiver.got.append((status, json.loads(body)["data"], time.monotonic()))
-                self.send_response(status)
-                self.send_header("content-length", "0")
-                self.end_headers()
+                time.sleep(receiver.delay)
+                with contextlib.suppress(ConnectionError):
+                    self.send_response(status)
+                    self.send_header("content-length", "0")
+                    self.end_headers()
 
             def log_message(self, *_arguments):
                 pass
@@ -190,6 +192,32 @@ class Alerts(Case):
         self.home.wait_folded()
         until(lambda: self.home.value("SELECT seq FROM alert_position") == 2, "alerts to have looked")
         self.assertEqual((len(receiver.taken), self.count("notifications")), (2, 2))
+
+    def test_what_is_on_its_way_when_the_daemon_stops_is_not_told_again(self):
+        receiver = self.receiver()
+        receiver.delay = 0.5
+        daemon = self.start(extra=self.one_rule(receiver, quiet="1h"))
+        daemon.post(failure())
+        until(lambda: receiver.taken, "the notification, which is not answered yet")
+        self.stop(daemon)
+        self.assertEqual(self.home.value("SELECT status FROM notifications"), "sent")
+        self.start()
+        time.sleep(1)
+        self.assertEqual(receiver.states(), ["firing"])
+
+    def test_a_target_that_does_not_answer_holds_up_no_stop_and_is_told_again(self):
+        receiver = self.receiver()
+        receiver.delay = 8
+        daemon = self.start(extra=self.one_rule(receiver, quiet="1h"))
+        daemon.post(failure())
+        until(lambda: receiver.taken, "the notification, which is not answered")
+        begun = time.monotonic()
+        self.stop(daemon)
+        self.assertLess(time.monotonic() - begun, 3 * PATIENCE)
+        receiver.delay = 0
+        self.start()
+        until(lambda: self.home.value("SELECT status FROM notifications") == "sent", "the notification, again")
+        self.assertEqual(len({body["id"] for body in receiver.taken}), 1)
 
     def test_what_comes_late_is_summed_up(self):
         receiver = self.receiver()
