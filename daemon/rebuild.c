@@ -26,6 +26,7 @@ struct rebuild {
 	enum phase phase;
 	int64_t copied_key, seq;
 	bool is_counted; /* position.rebuild counts this process */
+	bool wants_another; /* asked for, while one was to be given up */
 	bool trash; /* there may be replaced tables */
 	int error;
 };
@@ -59,7 +60,10 @@ int rebuild_request(struct rebuild *r)
 {
 	if (r->phase == REBUILD_IDLE)
 		r->phase = REBUILD_CREATE;
-	r->error = 0;
+	if (r->phase == REBUILD_GIVE_UP)
+		r->wants_another = true;
+	else
+		r->error = 0;
 	return 0;
 }
 
@@ -189,7 +193,9 @@ static int give_up(struct rebuild *r)
 	r->phase = REBUILD_IDLE;
 	r->is_counted = false;
 	r->trash = true;
-	return 0;
+	bool begins_anew = r->wants_another;
+	r->wants_another = false;
+	return begins_anew ? rebuild_request(r) : 0;
 }
 
 static int empty(struct rebuild *r)

@@ -32,6 +32,8 @@ struct retention {
 	int64_t retention_s, ledger_retention_s, max_size;
 	enum phase phase;
 	int64_t seen_newest_s, seen_boot_s; /* where event time was, and when we saw it */
+	int64_t horizon_seq; /* what is stored behind it is not older than the horizon */
+	int64_t pruned_before_s; /* no event is left from before, and none waits for the fold */
 	bool said_too_large;
 	struct retention_progress progress;
 };
@@ -55,6 +57,7 @@ int retention_new(struct storage *s, struct retention **ret)
 	r->s = s;
 	r->seen_newest_s = at.retention_newest_s;
 	r->seen_boot_s = boot_seconds();
+	r->horizon_seq = at.stored_seq;
 	r->progress.waits = at.prune_waits;
 	*ret = r;
 	return 0;
@@ -82,6 +85,13 @@ void retention_progress(const struct retention *r, struct retention_progress *re
 	*ret = r->progress;
 }
 
+static void note_horizon(struct retention *r)
+{
+	struct storage_position at;
+	if (storage_position(r->s, &at) == 0)
+		r->horizon_seq = at.stored_seq;
+}
+
 static int set_retention(struct retention *r, int64_t newest_s, bool waits, int64_t horizon_s)
 {
 	int status = storage_begin(r->s, true);
@@ -92,11 +102,13 @@ static int set_retention(struct retention *r, int64_t newest_s, bool waits, int6
 		status = storage_set_horizon(r->s, horizon_s);
 	if (status == 0)
 		status = storage_commit(r->s);
-	if (status < 0)
+	if (status < 0) {
 		storage_rollback(r->s);
-	else
-		r->progress.waits = waits;
-	return status;
+		return status;
+	}
+	note_horizon(r);
+	r->progress.waits = waits;
+	return 0;
 }
 
 static int64_t horizon_for(const struct retention *r, int64_t newest_s)
@@ -172,11 +184,14 @@ static int prune_events(struct retention *r, int64_t before_s, bool by_size, siz
 		status = storage_set_horizon(r->s, last_s + 1);
 	if (status == 0)
 		status = storage_commit(r->s);
-	if (status < 0)
+	if (status < 0) {
 		storage_rollback(r->s);
-	else
-		r->progress.pruned_events += (int64_t)*ret_n;
-	return status;
+		return status;
+	}
+	if (by_size)
+		note_horizon(r);
+	r->progress.pruned_events += (int64_t)*ret_n;
+	return 0;
 }
 
 static int by_age(struct retention *r)
@@ -186,8 +201,11 @@ static int by_age(struct retention *r)
 	size_t n = 0;
 	if (status == 0 && at.horizon_unix_s > 0)
 		status = prune_events(r, at.horizon_unix_s, false, &n);
-	if (status == 0 && n == 0)
+	if (status == 0 && n == 0) {
+		if (at.folded_seq >= r->horizon_seq)
+			r->pruned_before_s = at.horizon_unix_s;
 		r->phase = RETENTION_SIZE;
+	}
 	return status;
 }
 
@@ -221,16 +239,19 @@ static int by_size(struct retention *r)
 	return status;
 }
 
+/* None goes before its events, though the horizon has moved since they were looked at: they would
+ * make it again, beside what is frozen of it. */
 static int sandboxes(struct retention *r)
 {
 	bool found = false, gone = false;
 	int status = 0;
 	if (r->ledger_retention_s > 0 && r->seen_newest_s > r->ledger_retention_s) {
+		int64_t before_s =
+			base_min_i64(r->seen_newest_s - r->ledger_retention_s, r->pruned_before_s);
 		status = storage_begin(r->s, false);
 		if (status < 0)
 			return status;
-		status = storage_prune_sandbox(r->s, r->seen_newest_s - r->ledger_retention_s,
-					       &found, &gone);
+		status = storage_prune_sandbox(r->s, before_s, &found, &gone);
 		if (status == 0)
 			status = storage_commit(r->s);
 		if (status < 0)

@@ -1,6 +1,5 @@
 /* Executions: the latest report about one counts, by (event time, event id). Both are the event's,
- * and read there; retention leaves the id behind. What came after a pruned event is later: nothing
- * is stored any more from before the horizon.
+ * and read there, until retention takes it and leaves them behind.
  */
 #include "storage_sqlite_fields.h"
 #include "storage_sqlite_identity.h"
@@ -10,7 +9,7 @@
 #include <string.h>
 
 struct known_execution {
-	bool exists, has_event;
+	bool exists, has_time;
 	int64_t seq, event_ns, failed, named_run;
 	char event_id[EVENT_ID_MAX + 1];
 	struct rollup_execution booked;
@@ -29,7 +28,7 @@ static int find_execution(struct storage *s, int64_t sandbox_key, struct span id
 		return r;
 	ret->exists = true;
 	ret->seq = sqlite3_column_int64(statement, 0);
-	ret->has_event = storage_sqlite_absent(statement, 1) != INT64_MIN;
+	ret->has_time = storage_sqlite_absent(statement, 1) != INT64_MIN;
 	ret->event_ns = sqlite3_column_int64(statement, 1);
 	storage_sqlite_id(statement, 2, ret->event_id);
 	ret->failed = sqlite3_column_int64(statement, 3);
@@ -125,7 +124,7 @@ static bool is_later(const struct storage *s, const struct event *event,
 {
 	if (!known->exists)
 		return true;
-	if (!known->has_event)
+	if (!known->has_time) /* pruned before it was kept: what is stored since is later */
 		return event->time_unix_ns >= s->now.position.horizon_unix_s * INT64_C(1000000000);
 	if (event->time_unix_ns != known->event_ns)
 		return event->time_unix_ns > known->event_ns;

@@ -68,7 +68,7 @@ static int prune_event(struct storage *s, const struct old_event *e)
 	if (r == 0)
 		r = run_with(s, SQL_LINK_DELETE, e->seq, e->time_s);
 	if (r == 0)
-		r = run_with(s, SQL_SKIPPED_DELETE, e->seq, 0);
+		r = storage_unskip(s, e->seq);
 	if (r == 0)
 		r = storage_sqlite_identity_prune(s, e->id, e->time_s, e->seq);
 	if (r == 0)
@@ -117,10 +117,20 @@ static int delete_sandbox(struct storage *s, int64_t key)
 	return r < 0 ? r : run_with(s, SQL_SANDBOX_DELETE, key, 0);
 }
 
+/* An event of it may come before the rest is gone. */
+static int lessen_sandbox(struct storage *s, int64_t key, const struct storage_counts *gone)
+{
+	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_SANDBOX_LESSEN);
+	int r = storage_sqlite_bind(s, statement, "iiii", key, (int64_t)gone->executions,
+				    (int64_t)gone->failed, (int64_t)gone->loose);
+	return r < 0 ? r : storage_sqlite_run(s, statement);
+}
+
 /* Books and deletes up to n executions of a sandbox; *ret_left: there are more. */
 static int prune_executions(struct storage *s, int64_t key, size_t n, bool *ret_left)
 {
 	int64_t seqs[STORAGE_PRUNE_MAX];
+	struct storage_counts gone = { 0 };
 	size_t count = 0;
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_EXECUTIONS_OF);
 	int r = storage_sqlite_bind(s, statement, "ii", key, (int64_t)n + 1);
@@ -138,6 +148,9 @@ static int prune_executions(struct storage *s, int64_t key, size_t n, bool *ret_
 			.failed = sqlite3_column_int64(statement, 4) != 0,
 			.timed_out = sqlite3_column_int64(statement, 5) == EVENT_TIMEOUT,
 		};
+		gone.executions++;
+		gone.failed += x.failed;
+		gone.loose += sqlite3_column_int64(statement, 6) == 0;
 		seqs[count++] = sqlite3_column_int64(statement, 0);
 		r = storage_sqlite_book_execution(s, &x, 1);
 	}
@@ -145,7 +158,7 @@ static int prune_executions(struct storage *s, int64_t key, size_t n, bool *ret_
 		(void)sqlite3_reset(statement);
 	for (size_t i = 0; i < count && r == 0; i++)
 		r = run_with(s, SQL_EXECUTION_DELETE, seqs[i], 0);
-	return r;
+	return r < 0 ? r : lessen_sandbox(s, key, &gone);
 }
 
 static int oldest_sandbox(struct storage *s, int64_t before_s, char id[static EVENT_ID_MAX + 1])

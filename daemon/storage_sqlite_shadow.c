@@ -280,7 +280,6 @@ int storage_copy_sealed(struct storage *s, struct ledger_sandbox *sandbox)
 	assert(s->target == STORAGE_SHADOW);
 	sandbox->is_stored = false;
 	sandbox->n_loose_stored = 0;
-	sandbox->runs_moved = false;
 	sandbox->booked.startup_ms = LEDGER_ABSENT;
 	for (size_t i = 0; i < sandbox->n_runs; i++)
 		sandbox->runs[i].is_stored = false;

@@ -181,7 +181,8 @@ static const char *const sql_texts[SQL_ALERT_FIRST] = {
 			  "report_vcpu, report_memory_mb)"
 			  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[SQL_EXECUTION_GET] =
-		"SELECT x.seq, e.time_s * 1000000000 + e.time_frac_ns, e.id, x.failed, z.named_run,"
+		"SELECT x.seq, coalesce(x.event_ns, e.time_s * 1000000000 + e.time_frac_ns),"
+		" coalesce(x.event_id, e.id), x.failed, z.named_run,"
 		" x.time_s, x.template_key, x.duration_ms, z.status FROM execution x"
 		" JOIN execution_traits z ON z.traits_key = x.traits_key"
 		" LEFT JOIN event e ON e.seq = x.seq"
@@ -197,7 +198,8 @@ static const char *const sql_texts[SQL_ALERT_FIRST] = {
 		" JOIN execution_traits z ON z.traits_key = x.traits_key"
 		" WHERE x.sandbox_key = ? AND z.named_run = 0",
 	[SQL_EXECUTION_KEEP_ID] =
-		"UPDATE execution SET event_id = (SELECT id FROM event WHERE seq = ?1)"
+		"UPDATE execution SET (event_id, event_ns) ="
+		" (SELECT id, time_s * 1000000000 + time_frac_ns FROM event WHERE seq = ?1)"
 		" WHERE seq = ?1",
 	[SQL_EXECUTION_TRAITS_GET] =
 		"SELECT traits_key FROM execution_traits WHERE source_key = ? AND team_key = ?"
@@ -300,9 +302,14 @@ static const char *const sql_texts[SQL_ALERT_FIRST] = {
 			    " AND time_s * 1000 + last_after_ms < ?1 * 1000 AND state <> 1"
 			    " ORDER BY time_s LIMIT 1",
 	[SQL_EXECUTIONS_OF] =
-		"SELECT x.seq, x.time_s, x.template_key, x.duration_ms, x.failed, z.status"
+		"SELECT x.seq, x.time_s, x.template_key, x.duration_ms, x.failed, z.status,"
+		" z.named_run"
 		" FROM execution x JOIN execution_traits z ON z.traits_key = x.traits_key"
 		" WHERE x.sandbox_key = ? LIMIT ?",
+	[SQL_SANDBOX_LESSEN] =
+		"UPDATE sandbox SET executions = executions - ?2,"
+		" failed_executions = failed_executions - ?3,"
+		" loose_executions = loose_executions - ?4 WHERE sandbox_key = ?1",
 	[SQL_RUNS_DELETE] = "DELETE FROM run WHERE sandbox_key = ?",
 	[SQL_LOOSE_DELETE] = "DELETE FROM loose_event WHERE sandbox_key = ?",
 	[SQL_SANDBOX_DELETE] = "DELETE FROM sandbox WHERE sandbox_key = ?",

@@ -17,7 +17,8 @@ struct storage;
 MUST_CHECK int rebuild_new(struct storage *s, struct projector *projector, struct rebuild **ret);
 void rebuild_free(struct rebuild *r);
 
-/* Wants a rebuild; while one runs, nothing changes. */
+/* Wants a rebuild; while one runs, nothing changes; while one is given up, another begins behind
+ * it. */
 MUST_CHECK int rebuild_request(struct rebuild *r);
 /* The terms of the fold have changed: what was folded anew so far is not worth keeping. */
 void rebuild_begin_anew(struct rebuild *r);

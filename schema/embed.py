@@ -14,6 +14,9 @@ def literal(text):
 
 def main():
     output, inputs = sys.argv[1], sorted(sys.argv[2:], key=os.path.basename)
+    there = {name for name in os.listdir(os.path.dirname(inputs[0])) if name.endswith('.sql')}
+    for name in sorted(there - {os.path.basename(path) for path in inputs}):
+        sys.exit(f'{name}: not named in schema/meson.build')
     rows = []
     for number, path in enumerate(inputs, 1):
         name = os.path.basename(path)

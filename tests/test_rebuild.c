@@ -160,6 +160,74 @@ static void is_given_up_after_two_deaths_and_works_when_asked_again(void **state
 	rebuild_free(r);
 }
 
+static void begins_what_is_asked_for_while_another_is_given_up(void **state)
+{
+	struct world *w = *state;
+	begin_some(w);
+	CLEANUP_FREE char *ledger = ledger_of(w);
+	close_store(w);
+	change(w, "UPDATE position SET rebuild = 3"); /* two processes died in it */
+	open_store(w);
+	begin_ledger(w, PLAIN);
+	int kept = begin_listening();
+	struct rebuild *r = new_requested(w); /* before it had its turn */
+	finish(r);
+	CLEANUP_FREE char *said = end_listening(kept);
+	assert_non_null(strstr(said, "given up"));
+	assert_non_null(strstr(said, "the ledger was rebuilt"));
+	assert_int_equal(error_of(r), 0);
+	expect_well_done(w, r, ledger);
+	rebuild_free(r);
+}
+
+/* By the terms of now: a run that ends earlier than it did covers them no more. */
+static void moves_executions_of_sealed_sandboxes_with_their_runs(void **state)
+{
+	static const char *const sandboxes[] = { "sealed", "whole" };
+	struct world *w = *state;
+	int64_t last_s;
+	size_t n;
+	begin_ledger(w, PLAIN);
+	w->config->store.max_run_ms = INT64_C(86400000);
+	projector_set_config(w->p, w->config);
+	for (int i = 0; i < 2; i++) {
+		char created[16], executed[16];
+		(void)snprintf(created, sizeof(created), "c-%d", i);
+		(void)snprintf(executed, sizeof(executed), "x-%d", i);
+		tell(w, (struct told) { .id = created,
+					.type = "sandbox.created",
+					.time = i ? "2026-11-20T09:00:00Z" : "2026-11-20T08:59:59Z",
+					.sandbox = sandboxes[i] });
+		tell(w, (struct told) { .id = executed,
+					.type = "sandbox.code_executed",
+					.time = "2026-11-20T11:00:00Z",
+					.sandbox = sandboxes[i],
+					.data = "{\"code_execution\":{\"execution_id\":\"x\","
+						"\"duration_ms\":5}}" });
+	}
+	tell(w, (struct told) { .id = "later",
+				.type = "sandbox.created",
+				.time = "2026-11-20T12:00:00Z",
+				.sandbox = "other" });
+	(void)fold_all(w);
+	expect_rows(w, "SELECT sandbox_id, run_id IS NOT NULL FROM executions ORDER BY 1",
+		    "sealed|1\nwhole|1");
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_prune_events(w->s, INT64_C(1795165200), 64, &n, &last_s), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+	expect_rows(w, "SELECT sandbox_id FROM sandbox WHERE sealed", "sealed");
+	w->config->store.max_run_ms = 3600000;
+	projector_set_config(w->p, w->config);
+	struct rebuild *r = new_requested(w);
+	int kept = begin_listening();
+	finish(r);
+	free(end_listening(kept));
+	rebuild_free(r);
+	expect_rows(w, "SELECT sandbox_id, end_kind FROM runs ORDER BY 1",
+		    "other|max_run\nsealed|max_run\nwhole|max_run");
+	expect_rows(w, "SELECT sandbox_id, run_id FROM executions ORDER BY 1", "sealed|-\nwhole|-");
+}
+
 static void goes_on_after_any_number_of_orderly_stops(void **state)
 {
 	struct world *w = *state;
@@ -365,6 +433,8 @@ int main(void)
 		TEST(makes_the_same_ledger_and_leaves_nothing_behind),
 		TEST(ends_whichever_call_of_the_disk_fails),
 		TEST(is_given_up_after_two_deaths_and_works_when_asked_again),
+		TEST(begins_what_is_asked_for_while_another_is_given_up),
+		TEST(moves_executions_of_sealed_sandboxes_with_their_runs),
 		TEST(goes_on_after_any_number_of_orderly_stops),
 		TEST(gives_a_full_disk_its_room_back),
 		TEST(empties_what_it_replaced_though_a_slice_failed),
