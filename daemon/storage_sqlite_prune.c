@@ -63,6 +63,8 @@ static int prune_event(struct storage *s, const struct old_event *e)
 	int r = freeze_event(s, e);
 	if (r == 0 && e->sandbox_key)
 		r = run_with(s, SQL_SANDBOX_SEAL, e->sandbox_key, e->seq);
+	if (r == 0 && e->sandbox_key && e->kind != EVENT_CODE_EXECUTED)
+		r = run_with(s, SQL_LOOSE_KEEP_ID, e->sandbox_key, e->seq);
 	if (r == 0 && e->kind == EVENT_CODE_EXECUTED)
 		r = run_with(s, SQL_EXECUTION_KEEP_ID, e->seq, 0);
 	if (r == 0)
@@ -112,6 +114,8 @@ static int delete_sandbox(struct storage *s, int64_t key)
 {
 	storage_sqlite_known_note_deletion(s);
 	int r = run_with(s, SQL_RUNS_DELETE, key, 0);
+	if (r == 0)
+		r = run_with(s, SQL_LOOSE_FORGET_IDS, key, 0);
 	if (r == 0)
 		r = run_with(s, SQL_LOOSE_DELETE, key, 0);
 	return r < 0 ? r : run_with(s, SQL_SANDBOX_DELETE, key, 0);

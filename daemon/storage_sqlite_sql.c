@@ -102,7 +102,8 @@ static const char *const sql_texts[SQL_ALERT_FIRST] = {
 			"event.traits_key),"
 			" time_s, received_delta_ms, body_at, body_len, id_at, id "
 			"FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
-	[SQL_EVENT_ID] = "SELECT id FROM event WHERE seq = ?",
+	[SQL_EVENT_ID] = "SELECT id FROM event WHERE seq = ?1"
+			 " UNION ALL SELECT id FROM loose_id WHERE seq = ?1",
 	[SQL_POSITION_GET] =
 		"SELECT max(folded_seq, coalesce((SELECT max(seq) FROM event), 0)), "
 		"folded_seq, trying_seq, trying_count,"
@@ -311,6 +312,12 @@ static const char *const sql_texts[SQL_ALERT_FIRST] = {
 		" failed_executions = failed_executions - ?3,"
 		" loose_executions = loose_executions - ?4 WHERE sandbox_key = ?1",
 	[SQL_RUNS_DELETE] = "DELETE FROM run WHERE sandbox_key = ?",
+	[SQL_LOOSE_KEEP_ID] =
+		"INSERT OR REPLACE INTO loose_id (seq, id) SELECT l.seq, e.id"
+		" FROM loose_event l JOIN event e ON e.seq = l.seq"
+		" WHERE l.sandbox_key = ? AND l.seq = ?",
+	[SQL_LOOSE_FORGET_IDS] = "DELETE FROM loose_id WHERE seq IN"
+				 " (SELECT seq FROM loose_event WHERE sandbox_key = ?)",
 	[SQL_LOOSE_DELETE] = "DELETE FROM loose_event WHERE sandbox_key = ?",
 	[SQL_SANDBOX_DELETE] = "DELETE FROM sandbox WHERE sandbox_key = ?",
 	[SQL_PAGE_COUNT] = "PRAGMA page_count",

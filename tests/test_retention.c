@@ -5,7 +5,9 @@
 
 #include "retention.h"
 
-#define CONFIG "[source e2b]\npath = /e2b\n[template tpl]\nvcpu = 2\nmemory_mb = 512\n"
+#define CONFIG                                                                                     \
+	"[source e2b]\npath = /e2b\n[template tpl]\nvcpu = 2\nmemory_mb = 512\n"                   \
+	"[template big]\nvcpu = 8\nmemory_mb = 8192\n"
 #define HOUR_S 3600
 
 static struct retention *begin_retention(struct world *w, int64_t retention_s,
@@ -159,6 +161,35 @@ static void believes_a_correction_that_the_horizon_passed_while_it_waited(void *
 	expect_rows(w, "SELECT failed_executions FROM sandboxes WHERE sandbox_id = 'sb1'", "1");
 }
 
+/* Two starts at one instant: which is the later telling goes by their ids, which stay. */
+static void leaves_the_order_of_one_instant_as_it_was(void **state)
+{
+	struct world *w = *state;
+	RETENTION *t = begin_retention(w, HOUR_S, 2 * HOUR_S);
+	tell_of(w, "z", "sandbox.created", "2026-11-20T09:00:00Z", "sb1", NULL);
+	tell(w, (struct told) { .id = "a",
+				.type = "sandbox.resumed",
+				.time = "2026-11-20T09:00:00Z",
+				.sandbox = "sb1",
+				.template = "big" });
+	tell_of(w, "u", "sandbox.paused", "2026-11-20T09:10:00Z", "sb1", NULL);
+	tell_of(w, "n1", "sandbox.created", "2026-11-20T10:05:00Z", "sb2", NULL);
+	(void)fold_all(w);
+	static const char runs[] =
+		"SELECT run_id, template, cost_nanousd FROM runs WHERE sandbox_id = 'sb1'";
+	CLEANUP_FREE char *before = rows_of(w, runs);
+	assert_non_null(strstr(before, "|tpl|"));
+	prune_all(t); /* the two, but not the third */
+	expect_rows(w, "SELECT count(*) FROM event", "2");
+	rebuild_ledger(w);
+	expect_rows(w, runs, before);
+	tell_of(w, "n2", "sandbox.updated", "2026-11-20T12:00:00Z", "sb2", NULL);
+	(void)fold_all(w);
+	prune_all(t);
+	expect_rows(w, "SELECT sandbox_id FROM sandboxes", "sb2");
+	expect_rows(w, "SELECT group_concat(seq) FROM loose_id", "4");
+}
+
 static void counts_a_skipped_event_no_more_when_it_is_pruned(void **state)
 {
 	struct world *w = *state;
@@ -190,6 +221,7 @@ int main(void)
 		TEST(removes_no_sandbox_that_an_event_waits_for),
 		TEST(counts_what_is_left_of_a_sandbox_that_comes_back),
 		TEST(believes_a_correction_that_the_horizon_passed_while_it_waited),
+		TEST(leaves_the_order_of_one_instant_as_it_was),
 		TEST(counts_a_skipped_event_no_more_when_it_is_pruned),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
