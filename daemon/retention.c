@@ -32,8 +32,11 @@ struct retention {
 	int64_t retention_s, ledger_retention_s, max_size;
 	enum phase phase;
 	int64_t seen_newest_s, seen_boot_s; /* where event time was, and when we saw it */
-	int64_t horizon_seq; /* what is stored behind it is not older than the horizon */
-	int64_t pruned_before_s; /* no event is left from before, and none waits for the fold */
+	int64_t settled_s; /* no event from before waits for the fold, nor comes any more */
+	int64_t next_s, next_seq; /* a horizon, and where the log ended then: settled when that is
+				     folded */
+	int64_t awaited_s; /* of the horizons, by who asked for pruning */
+	int64_t pruned_before_s; /* no event is left from before */
 	bool said_too_large;
 	struct retention_progress progress;
 };
@@ -57,7 +60,8 @@ int retention_new(struct storage *s, struct retention **ret)
 	r->s = s;
 	r->seen_newest_s = at.retention_newest_s;
 	r->seen_boot_s = boot_seconds();
-	r->horizon_seq = at.stored_seq;
+	r->next_s = at.horizon_unix_s;
+	r->next_seq = at.stored_seq;
 	r->progress.waits = at.prune_waits;
 	*ret = r;
 	return 0;
@@ -85,13 +89,6 @@ void retention_progress(const struct retention *r, struct retention_progress *re
 	*ret = r->progress;
 }
 
-static void note_horizon(struct retention *r)
-{
-	struct storage_position at;
-	if (storage_position(r->s, &at) == 0)
-		r->horizon_seq = at.stored_seq;
-}
-
 static int set_retention(struct retention *r, int64_t newest_s, bool waits, int64_t horizon_s)
 {
 	int status = storage_begin(r->s, true);
@@ -102,13 +99,11 @@ static int set_retention(struct retention *r, int64_t newest_s, bool waits, int6
 		status = storage_set_horizon(r->s, horizon_s);
 	if (status == 0)
 		status = storage_commit(r->s);
-	if (status < 0) {
+	if (status < 0)
 		storage_rollback(r->s);
-		return status;
-	}
-	note_horizon(r);
-	r->progress.waits = waits;
-	return 0;
+	else
+		r->progress.waits = waits;
+	return status;
 }
 
 static int64_t horizon_for(const struct retention *r, int64_t newest_s)
@@ -144,12 +139,27 @@ static int follow(struct retention *r, const struct storage_position *at)
 	return status;
 }
 
+/* What is stored once a horizon is there is not older than it; what was there before is folded some
+ * time. */
+static void settle(struct retention *r, const struct storage_position *at)
+{
+	if (at->folded_seq < r->next_seq)
+		return;
+	r->settled_s = at->folded_seq == at->stored_seq ? at->horizon_unix_s : r->next_s;
+	r->next_s = at->horizon_unix_s;
+	r->next_seq = at->stored_seq;
+}
+
 int retention_tick(struct retention *r)
 {
 	struct storage_position at;
 	int status = storage_position(r->s, &at);
 	if (status == 0 && at.newest_unix_s > 0)
 		status = follow(r, &at);
+	if (status == 0)
+		status = storage_position(r->s, &at);
+	if (status == 0)
+		settle(r, &at);
 	if (status == 0 && r->phase == RETENTION_IDLE && !r->progress.waits)
 		r->phase = RETENTION_EVENTS;
 	return status;
@@ -162,8 +172,11 @@ int retention_confirm(struct retention *r)
 	if (status == 0)
 		status =
 			set_retention(r, at.newest_unix_s, false, horizon_for(r, at.newest_unix_s));
+	if (status == 0)
+		status = storage_position(r->s, &at);
 	if (status < 0)
 		return status;
+	r->awaited_s = at.horizon_unix_s;
 	r->seen_newest_s = at.newest_unix_s;
 	r->seen_boot_s = boot_seconds();
 	r->phase = RETENTION_EVENTS;
@@ -184,14 +197,11 @@ static int prune_events(struct retention *r, int64_t before_s, bool by_size, siz
 		status = storage_set_horizon(r->s, last_s + 1);
 	if (status == 0)
 		status = storage_commit(r->s);
-	if (status < 0) {
+	if (status < 0)
 		storage_rollback(r->s);
-		return status;
-	}
-	if (by_size)
-		note_horizon(r);
-	r->progress.pruned_events += (int64_t)*ret_n;
-	return 0;
+	else
+		r->progress.pruned_events += (int64_t)*ret_n;
+	return status;
 }
 
 static int by_age(struct retention *r)
@@ -199,11 +209,12 @@ static int by_age(struct retention *r)
 	struct storage_position at;
 	int status = storage_position(r->s, &at);
 	size_t n = 0;
+	if (status == 0)
+		settle(r, &at);
 	if (status == 0 && at.horizon_unix_s > 0)
 		status = prune_events(r, at.horizon_unix_s, false, &n);
-	if (status == 0 && n == 0) {
-		if (at.folded_seq >= r->horizon_seq)
-			r->pruned_before_s = at.horizon_unix_s;
+	if (status == 0 && n == 0 && r->settled_s >= r->awaited_s) {
+		r->pruned_before_s = r->settled_s;
 		r->phase = RETENTION_SIZE;
 	}
 	return status;
