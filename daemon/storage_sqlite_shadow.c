@@ -272,6 +272,8 @@ static int book_copied(struct storage *s, int64_t sandbox_key)
 		};
 		r = storage_sqlite_book_execution(s, &x, 1);
 	}
+	if (statement)
+		(void)sqlite3_reset(statement);
 	return r;
 }
 

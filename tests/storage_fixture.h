@@ -394,7 +394,7 @@ static UNUSED int fold_all(struct world *w)
 }
 
 /* All that the ledger says, but for when its rows changed. */
-static UNUSED char *ledger_of(const struct world *w)
+static UNUSED void write_ledger(sqlite3 *db, FILE *f)
 {
 	static const char *const queries[] = {
 		"SELECT sandbox_id, time, created_at, ended_at, last_event_at, expires_at, source,"
@@ -415,15 +415,20 @@ static UNUSED char *ledger_of(const struct world *w)
 		"SELECT * FROM template_hourly ORDER BY time, template_id",
 		"SELECT * FROM template_stats ORDER BY template_id",
 	};
+	for (size_t i = 0; i < ARRAY_SIZE(queries); i++) {
+		write_rows(db, queries[i], f);
+		(void)fputs("\n\n", f);
+	}
+}
+
+static UNUSED char *ledger_of(const struct world *w)
+{
 	char *all = NULL;
 	size_t size = 0;
 	FILE *f = open_memstream(&all, &size);
 	assert_non_null(f);
 	sqlite3 *db = begin_reading(w);
-	for (size_t i = 0; i < ARRAY_SIZE(queries); i++) {
-		write_rows(db, queries[i], f);
-		(void)fputs("\n\n", f);
-	}
+	write_ledger(db, f);
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 	assert_int_equal(fclose(f), 0);
 	return all;

@@ -4,6 +4,7 @@
 #include "storage_fixture.h"
 
 #include "rebuild.h"
+#include "scarce.h"
 
 #define PLAIN "[source e2b]\npath = /e2b\n"
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -228,6 +229,59 @@ static void moves_executions_of_sealed_sandboxes_with_their_runs(void **state)
 	expect_rows(w, "SELECT sandbox_id, run_id FROM executions ORDER BY 1", "sealed|-\nwhole|-");
 }
 
+static void begin_sealed(struct world *w)
+{
+	int64_t last_s;
+	size_t n;
+	begin_ledger(w, PLAIN);
+	tell(w, (struct told) { .id = "a",
+				.type = "sandbox.created",
+				.time = "2026-11-20T09:00:00Z",
+				.sandbox = "sealed" });
+	tell(w, (struct told) { .id = "b",
+				.type = "sandbox.code_executed",
+				.time = "2026-11-20T10:00:00Z",
+				.sandbox = "sealed",
+				.data = "{\"code_execution\":{\"execution_id\":\"x\","
+					"\"duration_ms\":5}}" });
+	(void)fold_all(w);
+	assert_int_equal(storage_begin(w->s, true), 0);
+	assert_int_equal(storage_prune_events(w->s, INT64_C(1795168800), 64, &n, &last_s), 0);
+	assert_int_equal(storage_commit(w->s), 0);
+	expect_rows(w, "SELECT sandbox_id FROM sandbox WHERE sealed", "sealed");
+}
+
+/* What reads on keeps its view of the log: once somebody else has written, nothing can be written
+ * through it. */
+static void leaves_nothing_open_whatever_allocation_fails(void **state)
+{
+	struct world *w = *state;
+	sqlite3 *other = NULL;
+	begin_sealed(w);
+	assert_int_equal(sqlite3_open(w->path, &other), SQLITE_OK);
+	bool hit = true;
+	for (long n = 1; hit; n++) {
+		int kept = begin_listening();
+		reopen(w); /* with no memory from before */
+		begin_ledger(w, PLAIN);
+		struct rebuild *r = new_requested(w);
+		scarce_begin(n);
+		while (rebuild_has_work(r) && rebuild_step(r, 1000) == 0)
+			;
+		hit = scarce_end();
+		free(end_listening(kept));
+		assert_int_equal(sqlite3_exec(other,
+					      "UPDATE position SET migrated_ms = migrated_ms + 1",
+					      NULL, NULL, NULL),
+				 SQLITE_OK);
+		assert_int_equal(storage_begin(w->s, false), 0);
+		storage_rollback(w->s);
+		assert_int_equal(rebuild_stop(r), 0);
+		rebuild_free(r);
+	}
+	assert_int_equal(sqlite3_close(other), SQLITE_OK);
+}
+
 static void goes_on_after_any_number_of_orderly_stops(void **state)
 {
 	struct world *w = *state;
@@ -435,6 +489,7 @@ int main(void)
 		TEST(is_given_up_after_two_deaths_and_works_when_asked_again),
 		TEST(begins_what_is_asked_for_while_another_is_given_up),
 		TEST(moves_executions_of_sealed_sandboxes_with_their_runs),
+		TEST(leaves_nothing_open_whatever_allocation_fails),
 		TEST(goes_on_after_any_number_of_orderly_stops),
 		TEST(gives_a_full_disk_its_room_back),
 		TEST(empties_what_it_replaced_though_a_slice_failed),
