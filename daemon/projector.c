@@ -44,6 +44,7 @@ int projector_new(struct storage *s, struct projector **ret)
 		free(p);
 		return r;
 	}
+	p->unjudged_seq = storage_unjudged(s);
 	/* What was pending when the last process ended may be what ended it. */
 	be_cautious(p, &position);
 	p->amid_until_seq = position.stored_seq;
@@ -247,6 +248,17 @@ static int note_trying(struct projector *p, int64_t seq, int64_t count)
 	return r;
 }
 
+/* The store ended the try of an event (0: of none), which does not count. */
+static int excuse(struct projector *p, int64_t seq)
+{
+	if (p->unjudged_seq == seq)
+		return 0;
+	int r = storage_set_unjudged(p->s, seq);
+	if (r == 0 || seq > 0)
+		p->unjudged_seq = seq;
+	return r;
+}
+
 static int take_first(void *ctx, const struct storage_event *event)
 {
 	struct storage_event *first = ctx;
@@ -287,15 +299,19 @@ static int fold_cautiously(struct projector *p, const struct storage_position *a
 		return projector_skip_event(p, seq, first.time_s, FAILED_TWICE);
 	}
 	r = note_trying(p, seq, tried + 1);
+	if (r == 0)
+		r = excuse(p, 0);
 	if (r < 0)
 		return r;
 	bool more; /* than this one: not known here */
 	projector_slice_drop(p);
 	p->left = 1;
 	r = projector_fold_slice(p, at->folded_seq, projector_slice_take, &more);
-	p->unjudged_seq = storage_is_failure(r) ? seq : 0;
-	if (storage_is_failure(r) && note_trying(p, seq, tried) == 0)
-		p->unjudged_seq = 0; /* nor will it for the next process */
+	if (storage_is_failure(r)) {
+		(void)excuse(p, seq); /* as it may not let us take it back */
+		if (note_trying(p, seq, tried) == 0)
+			(void)excuse(p, 0);
+	}
 	return r;
 }
 

@@ -437,6 +437,7 @@ int storage_open(const struct storage_options *options, struct storage **ret,
 		return error[0] ? r : refuse(error, r, "%s: %s", options->path, strerror(-r));
 	(*ret)->lock_fd = lock_fd;
 	lock_fd = -1;
+	(void)!storage_set_unjudged(*ret, storage_unjudged(*ret)); /* for its block */
 	return 0;
 }
 

@@ -103,6 +103,19 @@ int storage_set_horizon(struct storage *s, int64_t horizon_unix_s)
 	return r;
 }
 
+int storage_set_unjudged(struct storage *s, int64_t seq)
+{
+	ssize_t n = s->lock_fd < 0 ? -1 : pwrite(s->lock_fd, &seq, sizeof(seq), 0);
+	return n == (ssize_t)sizeof(seq) ? 0 : -EIO;
+}
+
+int64_t storage_unjudged(const struct storage *s)
+{
+	int64_t seq = 0;
+	ssize_t n = s->lock_fd < 0 ? -1 : pread(s->lock_fd, &seq, sizeof(seq), 0);
+	return n == (ssize_t)sizeof(seq) ? seq : 0;
+}
+
 int storage_skip(struct storage *s, int64_t seq, const char *why)
 {
 	sqlite3_stmt *statement = storage_sqlite_statement(s, SQL_SKIP);

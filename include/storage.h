@@ -191,6 +191,10 @@ MUST_CHECK int storage_set_folded(struct storage *s, int64_t seq);
 /* Raises the horizon (a lower one is ignored). */
 MUST_CHECK int storage_set_horizon(struct storage *s, int64_t horizon_unix_s);
 MUST_CHECK int storage_set_trying(struct storage *s, int64_t seq, int64_t count); /* 0, 0: none */
+/* The event whose last try was ended by the store itself; 0: none. Outlives the process, also where
+ * the store takes nothing any more: it stands in the lock file, whose block is there already. */
+MUST_CHECK int storage_set_unjudged(struct storage *s, int64_t seq);
+int64_t storage_unjudged(const struct storage *s);
 MUST_CHECK int storage_skip(struct storage *s, int64_t seq, const char *why);
 /* Another number after every change to the live ledger, kept or rolled back: what was loaded before
  * may be old. */

@@ -220,18 +220,9 @@ static void ask_for_rebuild(struct mix *m)
 	assert_int_equal(rebuild_request(m->tried.rebuild), 0);
 }
 
-/* By a second process: one more that ends before it is judged, and it is skipped, even if it was
- * the disk that neither folded it nor took the mark back. */
-static bool is_on_trial_again(const struct mix *m)
-{
-	struct storage_position at;
-	assert_int_equal(storage_position(m->tried.world->s, &at), 0);
-	return at.trying_seq > at.folded_seq && at.trying_count > 1;
-}
-
 static void restart(struct mix *m)
 {
-	if (!one_in(m, 6) || is_on_trial_again(m))
+	if (!one_in(m, 6))
 		return;
 	bool is_amid = projector_is_amid(m->tried.world->p);
 	bool is_orderly = one_in(m, 2) && rebuild_stop(m->tried.rebuild) == 0;

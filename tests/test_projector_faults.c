@@ -266,6 +266,51 @@ static void forgets_a_try_that_the_disk_ended(void **state)
 	expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state", "1|0");
 }
 
+/* Whatever the disk did not let it take back: two starts on a disk that fails are not two deaths.
+ */
+static void condemns_no_event_that_two_processes_could_not_fold(void **state)
+{
+	for (long n = 1; n < 30; n++) {
+		void *other;
+		(void)begin_store(&other);
+		struct world *w = other;
+		bool more;
+		tell_nth(w, 1);
+		for (int i = 0; i < 2; i++) {
+			restart(w);
+			disk_break_only(DISK_WRITES, n, ENOSPC, true);
+			(void)!projector_step(w->p, 1000000, 256, &more);
+			disk_mend();
+		}
+		restart(w);
+		(void)fold_all(w);
+		expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state", "1|0");
+		(void)end_world(&other);
+	}
+}
+
+/* The disk is an excuse once: what fails again by itself is skipped. */
+static void skips_what_fails_behind_a_disk_that_failed(void **state)
+{
+	struct world *w = *state;
+	tell_nth(w, 1);
+	tell_nth(w, 2);
+	assert_int_equal(storage_set_unjudged(w->s, 1), 0);
+	close_store(w);
+	change(w, "UPDATE event SET body_len = 1 WHERE seq = 1;"
+		  " UPDATE position SET trying_seq = 1, trying_count = 2");
+	open_store(w);
+	begin_ledger(w, PLAIN);
+	assert_int_equal(storage_unjudged(w->s), 1);
+	int kept = begin_listening();
+	bool more = true;
+	for (int steps = 0; steps < 10 && more; steps++)
+		(void)!projector_step(w->p, 1000000, 256, &more);
+	free(end_listening(kept));
+	expect_rows(w, "SELECT folded_seq, skipped FROM ledger_state", "2|1");
+	assert_int_equal(storage_unjudged(w->s), 0);
+}
+
 static const char *const mixed[] = {
 	"01-v2-created",	"50-code-executed-success", "09-v2-paused",
 	"10-v2-resumed",	"51-code-executed-error",   "40-compat-agentenv-created",
@@ -798,6 +843,8 @@ int main(void)
 		TEST(records_an_event_before_it_tries_it),
 		TEST(never_skips_an_event_because_the_disk_failed),
 		TEST(forgets_a_try_that_the_disk_ended),
+		TEST(condemns_no_event_that_two_processes_could_not_fold),
+		TEST(skips_what_fails_behind_a_disk_that_failed),
 		TEST(folds_exactly_once_on_a_disk_that_fails_anywhere),
 		TEST(counts_each_event_once_wherever_a_slice_in_parts_is_cut_off),
 		TEST(knows_what_is_half_written_until_all_of_it_is_whole),
