@@ -471,7 +471,9 @@ static UNUSED int life_tell(void **state)
 	if (life_stderr >= 0) {
 		CLEANUP_FREE char *said = end_listening(life_stderr);
 		size_t len = strlen(said); /* why it failed stands at the end of it */
-		print_error("%s\n", said + (len > LIFE_SAID_MAX ? len - LIFE_SAID_MAX : 0));
+		/* print_error() would cut it. */
+		(void)fprintf(stderr, "%s\n",
+			      said + (len > LIFE_SAID_MAX ? len - LIFE_SAID_MAX : 0));
 	}
 	life_stderr = -1;
 	if (life_n)
