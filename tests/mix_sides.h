@@ -138,8 +138,10 @@ static PRINTF_LIKE(2, 3) void mix_change(const struct mix_side *side, const char
 #define MIX_AMISS                                                                                  \
 	"SELECT (SELECT count(*) FROM event_link"                                                  \
 	"  WHERE sandbox_key NOT IN (SELECT sandbox_key FROM sandbox)),"                           \
-	" (SELECT count(*) FROM event_link WHERE run_key NOT IN (SELECT run_key FROM run)),"       \
-	" (SELECT count(*) FROM execution WHERE run_key NOT IN (SELECT run_key FROM run)),"        \
+	" (SELECT count(*) FROM event_link WHERE run_key > 0"                                      \
+	"  AND run_key NOT IN (SELECT run_key FROM run)),"                                         \
+	" (SELECT count(*) FROM execution WHERE run_key > 0"                                       \
+	"  AND run_key NOT IN (SELECT run_key FROM run)),"                                         \
 	" (SELECT count(*) FROM execution x"                                                       \
 	"  JOIN execution_traits z ON z.traits_key = x.traits_key"                                 \
 	"  WHERE z.named_run = 0 AND coalesce(x.run_key, 0) <> coalesce((SELECT r.run_key"         \
