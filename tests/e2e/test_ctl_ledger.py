@@ -155,14 +155,19 @@ class Tail(Case):
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(process.kill)
         # It follows from the moment in which it has the store open.
-        until(lambda: any(os.readlink(f) == str(self.home.db) for f in self._files(process.pid)), "tail to open the store")
+        until(lambda: str(self.home.db) in self._files(process.pid), "tail to open the store")
         time.sleep(0.1)  # and has asked what is the newest
         return process
 
     @staticmethod
     def _files(pid):
-        folder = pathlib.Path(f"/proc/{pid}/fd")
-        return [f for f in folder.iterdir() if f.exists()] if folder.exists() else []
+        """What it has open; it goes on opening and closing meanwhile."""
+        names = []
+        with contextlib.suppress(FileNotFoundError):
+            for f in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    names.append(os.readlink(f))
+        return names
 
     def finish(self, process, signum=signal.SIGINT, code=0):
         if signum:
